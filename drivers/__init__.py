@@ -1,0 +1,1 @@
+"""The field: how a device is read and written. Knows nothing of cells, recipes or processes."""
