@@ -58,10 +58,10 @@ class Driver(Protocol):
     """The device's keys in the cell file, without `driver` and `every`; host, port, timeout… with defaults."""
 
     troubles: dict[str, str]
-    """Point name -> what is wrong with it alone and what to do (a block that may not be read…); kept current by `scan`."""
+    """Point name -> what is wrong with it alone and what to do (a block that may not be read…); kept by `scan`."""
 
     def __init__(self, settings: Any, points: Sequence[Point], connections: dict[str, Any]) -> None:
-        """`connections` is shared by all devices of a process: devices with one host and port share one connection there."""
+        """`connections` is shared by all devices of a process: one host and port, one connection."""
         ...
 
     @staticmethod

@@ -62,7 +62,7 @@ def status_name(status: int) -> str:
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """One tag as the device gave it: raw value (None if there is none), StatusCode, source time in ns since 1970 (UTC)."""
+    """One tag as the device gave it: raw value (None if there is none), StatusCode, source time (ns since 1970, UTC)."""
 
     value: Value | None
     status: int
@@ -72,7 +72,7 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
 class DataType(msgspec.Struct, frozen=True):
     """An elementary data type (IEC 61131-3:2013, table 10).
 
-    `code` is its `struct` letter (without byte order; empty for a string), `size` its bytes, `low` and `high` its range.
+    `code` is its `struct` letter (no byte order; empty for a string), `size` its bytes, `low` and `high` its range.
     """
 
     name: str
