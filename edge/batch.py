@@ -1,0 +1,98 @@
+"""The engine's state as data: batches with their branches, alarms, the latched image. All of it is msgpack at any time.
+
+Tags are meant by index, steps by their index in the recipe, times in cycles.
+"""
+
+import msgspec
+
+from drivers.value import Value
+from edge.messages import Asked
+from edge.program import Texts
+
+
+class BranchState(msgspec.Struct, omit_defaults=True):
+    """One branch of control: the block it runs and where it stands in it.
+
+    `at` is the step that is active or next, `entered` how many steps from the block's start have been entered (their
+    start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has begun.
+    `since` is the batch's clock when it began; `stage` and `rounds` are the step's own.
+    """
+
+    block: tuple[int, ...]
+    name: str = ""
+    at: int = 0
+    entered: int = 0
+    needs: int = 0
+    begun: bool = False
+    since: int = 0
+    limit: int = -1
+    wait: int = 0
+    stage: int = 0
+    rounds: int = 0
+    prompt: int = 0
+    during: dict[int, Value] = {}
+    children: list["BranchState"] = []
+
+
+class BatchState(msgspec.Struct, omit_defaults=True):
+    """One control recipe (ISA-88): its state, variables, clock (cycles while it acts) and the levels that it gives.
+
+    A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
+    commit that must be durable before it acts; `cause` says why it is in its state.
+    """
+
+    batch: str
+    recipe: str
+    hash: str
+    by: str
+    state: str = "idle"
+    cause: str = ""
+    variables: list[Value | None] = []
+    clock: int = 0
+    needs: int = 0
+    set: dict[int, Value] = {}
+    handler: dict[int, Value] = {}
+    during: dict[int, Value] = {}
+    body: BranchState | None = None
+    handling: BranchState | None = None
+    prompts: dict[int, Asked] = {}
+    answers: dict[int, Value] = {}
+    unknown_since: dict[int, int] = {}
+    alarms: dict[str, int] = {}
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """An alarm that is raised, or cleared and not yet acknowledged."""
+
+    alarm: int
+    kind: str
+    say: Texts
+    cycle: int
+    batch: str = ""
+    device: str = ""
+    tag: str = ""
+    active: bool = True
+    acknowledged: bool = False
+
+
+class State(msgspec.Struct):
+    """Everything that the engine knows. `values` are None where the status is not good; `levels` are the desired ones.
+
+    `seen` is the cycle of each device's last frame, `manual` what a person has set on outputs that no batch owns.
+    """
+
+    cycle: int
+    values: list[Value | None]
+    statuses: list[int]
+    seen: list[int]
+    up: list[bool]
+    reasons: list[str]
+    levels: list[Value | None]
+    manual: dict[int, Value]
+    batches: dict[str, BatchState]
+    alarms: dict[int, Alarm]
+    owners: dict[str, str]
+    next_alarm: int = 1
+    next_prompt: int = 1
+    next_commit: int = 1
+    acked: int = 0

@@ -1,0 +1,191 @@
+"""The process image's frames (IEC 61131-3: process image), struct-packed: one device, one struct.
+
+An input frame brings a device's values to the loop, an output frame its desired levels to the device; a tick says that
+the loop is alive; a record is all that the loop took in and gave out in one cycle. Values are in the tags' units.
+"""
+
+import struct
+from collections.abc import Sequence
+
+from drivers.value import Value
+from edge.cell import Cell, Device, Tag
+
+INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
+
+_STATUSES, _TIMES, _UNCHANGED = 1, 2, 4
+_HEADER = struct.Struct("<BBHIqq")
+_OUTPUT_HEADER = struct.Struct("<BBHIQ")
+_TICK = struct.Struct("<BxxxxxxxQ")
+_RECORD = struct.Struct("<BxHHxxQ")
+_LENGTH = struct.Struct("<I")
+
+
+def _letter(tag: Tag) -> str:
+    if tag.type.kind == "string":
+        return f"{tag.type.size}s"
+    if tag.type.kind == "bool":
+        return "?"
+    if tag.type.kind == "float" or tag.scale is not None:
+        return "d"
+    return "Q" if tag.type.name == "uint64" else "q"
+
+
+def _blank(tag: Tag) -> Value:
+    if tag.type.kind == "string":
+        return ""
+    return False if tag.type.kind == "bool" else 0
+
+
+class Fields:
+    """Packs and unpacks the values of some tags in their order: one struct for all; text is UTF-8, zero-padded."""
+
+    def __init__(self, tags: Sequence[Tag]) -> None:
+        self.struct = struct.Struct("<" + "".join(_letter(tag) for tag in tags))
+        self.blanks = [_blank(tag) for tag in tags]
+        self.texts = [place for place, tag in enumerate(tags) if tag.type.kind == "string"]
+
+    def pack(self, values: Sequence[Value | None]) -> bytes:
+        """None is packed as the type's zero: its status says that it is no value."""
+        plain: list[Value | bytes] = [
+            blank if value is None else value for value, blank in zip(values, self.blanks, strict=True)
+        ]
+        for place in self.texts:
+            plain[place] = str(plain[place]).encode()
+        return self.struct.pack(*plain)
+
+    def unpack(self, frame: bytes, offset: int) -> Sequence[Value]:
+        values = self.struct.unpack_from(frame, offset)
+        if not self.texts:
+            return values
+        decoded = list(values)
+        for place in self.texts:
+            decoded[place] = values[place].rstrip(b"\x00").decode(errors="replace")
+        return decoded
+
+
+class Layout:
+    """The frames of one device. `tags` are all its tags in the cell's order, `outputs` those that can be written."""
+
+    def __init__(self, cell: Cell, device: Device) -> None:
+        tags = [cell.tags[index] for index in device.tags]
+        self.device = device.index
+        self.first = device.tags[0] if device.tags else 0
+        self.end = self.first + len(tags)
+        if device.tags != tuple(range(self.first, self.end)):
+            raise ValueError(f"the tags of {device.name} do not follow one another")
+        self.inputs = Fields(tags)
+        self.outputs = tuple(tag.index for tag in tags if tag.writable)
+        self.levels = Fields([cell.tags[index] for index in self.outputs])
+        self.statuses = struct.Struct(f"<{len(tags)}I")
+        self.times = struct.Struct(f"<{len(tags)}q")
+
+    def pack_input(
+        self,
+        scan: int,
+        received_ns: int,
+        time_ns: int,
+        values: Sequence[Value | None],
+        statuses: Sequence[int] | None = None,
+        times: Sequence[int] | None = None,
+    ) -> bytes:
+        """An input frame. `received_ns` is CLOCK_MONOTONIC, `time_ns` the source time in ns since 1970.
+
+        `statuses` None: all are good; `times` None: `time_ns` is that of every value.
+        """
+        flags = (_STATUSES if statuses is not None else 0) | (_TIMES if times is not None else 0)
+        frame = _HEADER.pack(INPUT, flags, self.device, scan & 0xFFFF_FFFF, received_ns, time_ns)
+        if statuses is not None:
+            frame += self.statuses.pack(*statuses)
+        if times is not None:
+            frame += self.times.pack(*times)
+        return frame + self.inputs.pack(values)
+
+    def pack_unchanged(self, scan: int, received_ns: int, time_ns: int) -> bytes:
+        """An input frame that says: read again, nothing has changed."""
+        return _HEADER.pack(INPUT, _UNCHANGED, self.device, scan & 0xFFFF_FFFF, received_ns, time_ns)
+
+    def unpack_input(self, frame: bytes) -> "Input":
+        """Raises struct.error for a frame that is not of this device's shape."""
+        _, flags, _, scan, received_ns, time_ns = _HEADER.unpack_from(frame)
+        if flags & _UNCHANGED:
+            return Input(scan, received_ns, time_ns, None, None, None)
+        offset = _HEADER.size
+        statuses = times = None
+        if flags & _STATUSES:
+            statuses = self.statuses.unpack_from(frame, offset)
+            offset += self.statuses.size
+        if flags & _TIMES:
+            times = self.times.unpack_from(frame, offset)
+            offset += self.times.size
+        return Input(scan, received_ns, time_ns, self.inputs.unpack(frame, offset), statuses, times)
+
+    def pack_output(self, cycle: int, levels: Sequence[Value | None]) -> bytes:
+        """An output frame: the desired level of each of `outputs`, in their order."""
+        return _OUTPUT_HEADER.pack(OUTPUT, 0, self.device, 0, cycle) + self.levels.pack(levels)
+
+    def unpack_output(self, frame: bytes) -> tuple[int, Sequence[Value]]:
+        """(cycle, levels of `outputs`)."""
+        return _OUTPUT_HEADER.unpack_from(frame)[4], self.levels.unpack(frame, _OUTPUT_HEADER.size)
+
+
+class Input:
+    """An input frame, taken apart; `values` None: unchanged since the last one."""
+
+    __slots__ = ("received_ns", "scan", "statuses", "time_ns", "times", "values")
+
+    def __init__(
+        self,
+        scan: int,
+        received_ns: int,
+        time_ns: int,
+        values: Sequence[Value] | None,
+        statuses: Sequence[int] | None,
+        times: Sequence[int] | None,
+    ) -> None:
+        self.scan = scan
+        self.received_ns = received_ns
+        self.time_ns = time_ns
+        self.values = values
+        self.statuses = statuses
+        self.times = times
+
+
+def layouts(cell: Cell) -> tuple[Layout, ...]:
+    """The layout of each device, by its index."""
+    return tuple(Layout(cell, device) for device in cell.devices)
+
+
+def device_of(frame: bytes) -> int:
+    """The device that an input or output frame is of."""
+    return frame[2] | frame[3] << 8
+
+
+def pack_tick(cycle: int) -> bytes:
+    """To a fieldbus process: the loop has run this cycle."""
+    return _TICK.pack(TICK, cycle)
+
+
+def unpack_tick(frame: bytes) -> int:
+    return _TICK.unpack(frame)[1]
+
+
+def pack_record(cycle: int, inputs: Sequence[bytes], outputs: Sequence[bytes], events: bytes) -> bytes:
+    """One cycle: the packets that it drained, the output frames that it made, its packed events."""
+    parts = [_RECORD.pack(RECORD, len(inputs), len(outputs), cycle)]
+    for frame in (*inputs, *outputs):
+        parts += (_LENGTH.pack(len(frame)), frame)
+    parts.append(events)
+    return b"".join(parts)
+
+
+def unpack_record(packet: bytes) -> tuple[int, list[bytes], list[bytes], bytes]:
+    """(cycle, inputs, outputs, events). Raises struct.error for bytes that are none."""
+    _, inputs, outputs, cycle = _RECORD.unpack_from(packet)
+    offset = _RECORD.size
+    frames: list[bytes] = []
+    for _ in range(inputs + outputs):
+        (length,) = _LENGTH.unpack_from(packet, offset)
+        offset += _LENGTH.size
+        frames.append(packet[offset : offset + length])
+        offset += length
+    return cycle, frames[:inputs], frames[inputs:], packet[offset:]

@@ -1,0 +1,281 @@
+"""What the processes tell one another beside the cyclic frames of `image.py`: commands, reports, events, commits.
+
+A packet's first byte is its kind. Kind MESSAGE is followed by msgpack of one of the tagged Structs here.
+"""
+
+from typing import Any
+
+import msgspec
+
+from drivers.value import Value
+from edge.program import Texts
+
+MESSAGE = 0
+
+# --- into the loop: with the input frames all that can influence an output -----------------------------------------
+
+
+class DeviceReport(msgspec.Struct, frozen=True, tag="device"):
+    """A fieldbus process says that a device came or went; `text` and `hint` are for a technician."""
+
+    device: int
+    up: bool
+    status: int
+    text: str = ""
+    hint: str = ""
+
+
+class TagReport(msgspec.Struct, frozen=True, tag="tag"):
+    """A tag that the device refuses to give or to take; status good when that is over. `write`: it was a write."""
+
+    tag: int
+    status: int
+    text: str = ""
+    write: bool = False
+
+
+class Command(msgspec.Struct, frozen=True, tag="command"):
+    """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set or
+    acknowledge; `id` comes back in CommandDone. Which other fields count depends on `do`.
+    """
+
+    id: int
+    do: str
+    by: str
+    batch: str = ""
+    recipe: str = ""
+    parameters: dict[str, Value] = {}
+    prompt: int = 0
+    tag: str = ""
+    value: Value | None = None
+    alarm: int = 0
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack"):
+    """The recorder has made every commit up to and including `commit` durable."""
+
+    commit: int
+
+
+class Restore(msgspec.Struct, frozen=True, tag="restore"):
+    """A batch as its last commit left it (msgpack of the engine's batch state), after a restart of the loop."""
+
+    batch: bytes
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """A process has (re)started: it wants the snapshot, the unacknowledged commits, or its output frames again."""
+
+    name: str
+
+
+Inward = DeviceReport | TagReport | Command | Ack | Restore | Hello
+
+# --- out of the loop: what happened, for the record and for whoever watches ------------------------------------------
+
+
+class BatchStarted(msgspec.Struct, frozen=True, tag="batch-started"):
+    batch: str
+    recipe: str
+    hash: str
+    parameters: dict[str, Value]
+    by: str
+
+
+class StateChanged(msgspec.Struct, frozen=True, tag="state"):
+    """An ISA-88 state change; `cause` in plain words, `by` a person, `interlock`, `device`, `recipe` or `edge`."""
+
+    batch: str
+    before: str
+    state: str
+    cause: str
+    by: str
+
+
+class BatchRemoved(msgspec.Struct, frozen=True, tag="batch-removed"):
+    """An ended batch was reset: the loop has forgotten it, the record has not."""
+
+    batch: str
+
+
+class StepStarted(msgspec.Struct, frozen=True, tag="step-started"):
+    """`branch` is the path of branch names of the parallels around it, joined by `/`; "" for the recipe's own body."""
+
+    batch: str
+    step: int
+    name: str
+    branch: str = ""
+
+
+class StepEnded(msgspec.Struct, frozen=True, tag="step-ended"):
+    """`how` is done, timeout or cut (by a stop or abort); `active` the cycles that its clock ran."""
+
+    batch: str
+    step: int
+    name: str
+    how: str
+    active: int
+    branch: str = ""
+
+
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    batch: str
+    step: int
+    name: str
+    value: Value
+    unit: str = ""
+
+
+class Asked(msgspec.Struct, frozen=True, tag="asked"):
+    """A question is open. `kind` is confirm, choice, number or text; `name` the variable that the answer fills."""
+
+    batch: str
+    prompt: int
+    step: int
+    say: Texts
+    kind: str
+    name: str = ""
+    answers: tuple[str, ...] = ()
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    batch: str
+    prompt: int
+    value: Value
+    by: str
+    name: str = ""
+
+
+class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
+    """`kind` is interlock, device-lost, timeout, refused, phase-failed or power-loss; names where they apply."""
+
+    alarm: int
+    kind: str
+    say: Texts
+    batch: str = ""
+    device: str = ""
+    tag: str = ""
+
+
+class AlarmCleared(msgspec.Struct, frozen=True, tag="alarm-cleared"):
+    alarm: int
+
+
+class AlarmAcknowledged(msgspec.Struct, frozen=True, tag="alarm-acknowledged"):
+    alarm: int
+    by: str
+
+
+class TagSet(msgspec.Struct, frozen=True, tag="tag-set"):
+    """A person set an output that no batch owns."""
+
+    tag: str
+    value: Value
+    by: str
+
+
+class CommandDone(msgspec.Struct, frozen=True, tag="command-done"):
+    """The answer to a Command: `text` says why where it was refused. `batch` is the one that it was about."""
+
+    id: int
+    ok: bool
+    text: str = ""
+    batch: str = ""
+
+
+Event = (
+    BatchStarted
+    | StateChanged
+    | BatchRemoved
+    | StepStarted
+    | StepEnded
+    | Recorded
+    | Asked
+    | Answered
+    | AlarmRaised
+    | AlarmCleared
+    | AlarmAcknowledged
+    | TagSet
+    | CommandDone
+)
+
+
+class Commit(msgspec.Struct, frozen=True, tag="commit"):
+    """To the recorder: the events of one cycle that must be durable, and the state of the batches they changed.
+
+    `batches` maps a batch to msgpack of its state for Restore; empty bytes: it has ended, there is nothing to restore.
+    Numbers rise by one; the recorder keeps each once, however often it is sent.
+    """
+
+    commit: int
+    cycle: int
+    events: tuple[Event, ...]
+    batches: dict[str, bytes] = {}
+
+
+class LoopStats(msgspec.Struct, frozen=True, tag="loop-stats"):
+    """The loop's own figures since its start: counts per bucket (of BOUNDS_S; the last is the rest) and sums in s."""
+
+    cycle: int
+    overruns: int
+    lateness: tuple[int, ...]
+    lateness_sum_s: float
+    duration: tuple[int, ...]
+    duration_sum_s: float
+    dropped: int
+
+
+class DeviceStats(msgspec.Struct, frozen=True, tag="device-stats"):
+    """A device's figures since its fieldbus process started; `scan` counts per bucket of BOUNDS_S."""
+
+    device: int
+    up: bool
+    scans: int
+    errors: int
+    writes: int
+    scan: tuple[int, ...]
+    scan_sum_s: float
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):
+    """All that a newcomer must know: the engine's state (msgpack of `engine.State`) at a cycle."""
+
+    cycle: int
+    state: bytes
+
+
+Outward = Commit | LoopStats | DeviceStats | Snapshot
+
+BOUNDS_S = (5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0)
+"""Upper bounds of the histograms' buckets, in seconds."""
+
+_encoder = msgspec.msgpack.Encoder()
+_inward: "msgspec.msgpack.Decoder[Inward]" = msgspec.msgpack.Decoder(Inward)
+_outward: "msgspec.msgpack.Decoder[Outward]" = msgspec.msgpack.Decoder(Outward)
+_events: "msgspec.msgpack.Decoder[tuple[Event, ...]]" = msgspec.msgpack.Decoder(tuple[Event, ...])
+
+
+def pack(message: Inward | Outward) -> bytes:
+    """One message as a packet."""
+    return b"\x00" + _encoder.encode(message)
+
+
+def unpack_inward(packet: bytes) -> Inward:
+    """A packet of kind MESSAGE to the loop. Raises msgspec.DecodeError or ValidationError for any other bytes."""
+    return _inward.decode(memoryview(packet)[1:])
+
+
+def unpack_outward(packet: bytes) -> Outward:
+    """A packet of kind MESSAGE from the loop or a fieldbus process. Raises as `unpack_inward`."""
+    return _outward.decode(memoryview(packet)[1:])
+
+
+def pack_events(events: list[Any]) -> bytes:
+    return _encoder.encode(events) if events else b""
+
+
+def unpack_events(data: bytes) -> tuple[Event, ...]:
+    return _events.decode(data) if data else ()
