@@ -14,8 +14,9 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     """One branch of control: the block it runs and where it stands in it.
 
     `at` is the step that is active or next, `entered` how many steps from the block's start have been entered (their
-    start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has begun.
-    `since` is the batch's clock when it began; `stage` and `rounds` are the step's own.
+    start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has.
+    `since` is the clock when it began, `limit` its time limit, `wait` its waiting time; `stage` and `rounds` are the
+    step's own: how far a phase has come, how often a loop went round.
     """
 
     block: tuple[int, ...]
@@ -58,7 +59,6 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
     unknown_since: dict[int, int] = {}
-    alarms: dict[str, int] = {}
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -78,7 +78,8 @@ class Alarm(msgspec.Struct, frozen=True):
 class State(msgspec.Struct):
     """Everything that the engine knows. `values` are None where the status is not good; `levels` are the desired ones.
 
-    `seen` is the cycle of each device's last frame, `manual` what a person has set on outputs that no batch owns.
+    `seen` is the cycle of each device's last frame, `manual` what a person has set on outputs that no batch owns,
+    `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
     """
 
     cycle: int
@@ -91,6 +92,7 @@ class State(msgspec.Struct):
     manual: dict[int, Value]
     batches: dict[str, BatchState]
     alarms: dict[int, Alarm]
+    alarm_keys: dict[str, int]
     owners: dict[str, str]
     next_alarm: int = 1
     next_prompt: int = 1

@@ -1,4 +1,4 @@
-"""Packets between the processes: non-blocking SEQPACKET sockets that keep message bounds and never make a sender wait."""
+"""Packets between the processes: non-blocking SEQPACKET sockets; they keep message bounds, no sender ever waits."""
 
 import socket
 

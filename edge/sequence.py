@@ -1,0 +1,371 @@
+"""Runs the steps of one batch, as an IEC 61131-3 sequential function chart does: branches, each with one active step.
+
+A step is entered (its start goes to the record), begins once that is durable, acts, and is left. Pure, as the engine.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from drivers.value import Value
+from edge import alarms
+from edge.batch import BatchState, BranchState, State
+from edge.cell import Tag
+from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
+from edge.program import Branch, Code, Level, Plan, Recipe, Repeat, Run, Step, Texts
+
+STEPS_PER_CYCLE = 100
+"""Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("" for a handler: go on)."""
+
+    do: str
+    kind: str
+    say: Texts
+    tag: str = ""
+
+
+class Refused(Exception):
+    """A level that its tag may not have."""
+
+    def __init__(self, tag: Tag, value: Value, wanted: str) -> None:
+        super().__init__(wanted)
+        self.say = alarms.value_refused(tag.name, value, wanted)
+        self.tag = tag.name
+
+
+def fit(tag: Tag, value: Value) -> Value:
+    """A value as `tag` can have it: whole for an integer type, within range. Raises Refused."""
+    kind = tag.type.kind
+    if kind in ("bool", "string"):
+        if isinstance(value, bool) != (kind == "bool") or isinstance(value, str) != (kind == "string"):
+            raise Refused(tag, value, "it is true or false" if kind == "bool" else "it is a text")
+        if isinstance(value, str) and len(value.encode()) > tag.type.size:
+            raise Refused(tag, value, f"it has at most {tag.type.size} bytes")
+        return value
+    if isinstance(value, bool | str):
+        raise Refused(tag, value, "it is a number")
+    low, high = tag.low, tag.high
+    if low is None and tag.scale is None:
+        low = tag.type.low
+    if high is None and tag.scale is None:
+        high = tag.type.high
+    if not (low is None or low <= value) or not (high is None or value <= high):
+        raise Refused(tag, value, f"it goes from {low} to {high} {tag.unit}".rstrip())
+    return round(value) if kind == "int" and tag.scale is None else float(value)
+
+
+def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
+    """Whether a value read back is this level, as far as the tag's raw type can tell them apart."""
+    if value is None or level is None or isinstance(level, bool | str) or isinstance(value, bool | str):
+        return value is not None and value == level
+    step = 0.0
+    if tag.type.kind == "int":
+        scale = tag.scale
+        step = abs((scale.high - scale.low) / (scale.raw_high - scale.raw_low)) if scale is not None else 0.5
+    return abs(value - level) <= max(step, 1e-6 * abs(level))
+
+
+class Sequence:
+    """The steps of one batch. `advance` is called once a cycle for the recipe's body and for a handler that runs.
+
+    `faults` gathers what must change the batch's state, `touched` the tags whose level may have changed; the engine
+    takes both after each turn.
+    """
+
+    def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
+        self.plan = plan
+        self.recipe = recipe
+        self.state = state
+        self.batch = batch
+        self.emit = emit
+        self.faults: list[Fault] = []
+        self.touched: set[int] = set()
+        self.handling = False
+
+    @property
+    def clock(self) -> int:
+        """The batch's clock; a handler goes by the cell's cycles, since its batch stands still."""
+        return self.state.cycle if self.handling else self.batch.clock
+
+    def advance(self, branch: BranchState, path: str = "") -> bool:
+        """Runs a branch as far as it goes in this cycle; True when its last step has ended."""
+        for _ in range(STEPS_PER_CYCLE):
+            if branch.at == len(branch.block):
+                return True
+            if branch.at == branch.entered:
+                if self.batch.state in ("pausing", "paused") and not self.handling:
+                    return False
+                self._enter(branch, path)
+            step = self.recipe.steps[branch.block[branch.at]]
+            if not branch.begun and not (branch.needs <= self.state.acked and self._begin(step, branch)):
+                return False
+            if self._over(step, branch, path):
+                self._leave(step, branch, path, "done")
+            elif not self._timed_out(step, branch, path):
+                return False
+        return False
+
+    def _enter(self, branch: BranchState, path: str) -> None:
+        """Enters the next step, and with it those that follow a step which ends at once: they share one commit."""
+        while branch.entered < len(branch.block):
+            step = self.recipe.steps[branch.block[branch.entered]]
+            self.emit(StepStarted(self.batch.batch, step.index, step.name, path))
+            branch.entered += 1
+            if step.kind != "set":
+                break
+        branch.needs = 0 if self.handling else self.state.next_commit
+
+    def _begin(self, step: Step, branch: BranchState) -> bool:
+        """Gives the step's levels and starts its clock; False while one of them is unknown or refused.
+
+        A handler does what it can: it leaves out what is unknown or refused.
+        """
+        levels, during = self._levels(step.set), self._levels(step.during)
+        wait, limit = self._cycles(step.wait), self._cycles(step.within)
+        unknown = levels is None or during is None or wait is None or limit is None
+        if (unknown or not self._record(step)) and not self.handling:
+            return False
+        levels, during, wait, limit = levels or {}, during or {}, wait or 0, limit or 0
+        (self.batch.handler if self.handling else self.batch.set).update(levels)
+        self.touched.update(levels)
+        self._give(branch, during)
+        branch.begun = True
+        branch.since = self.clock
+        branch.wait = wait
+        branch.limit = limit if step.within is not None else -1
+        branch.children = [BranchState(way.block, way.name) for way in step.branches if step.kind == "parallel"]
+        if step.ask is not None:
+            self._ask(step, branch)
+        return True
+
+    def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
+        """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
+        found: dict[int, Value] = {}
+        for level in levels:
+            value = level.value
+            if callable(value):
+                value = value(self.state.values, self.batch.variables)
+            if value is None:
+                return None
+            try:
+                found[level.tag] = fit(self.plan.cell.tags[level.tag], value)
+            except Refused as refused:
+                self.faults.append(Fault("" if self.handling else "hold", "refused", refused.say, refused.tag))
+                return None
+        return found
+
+    def _cycles(self, amount: int | Code | None) -> int | None:
+        """A time in cycles; 0 where none is given, None while it is unknown."""
+        if not callable(amount):
+            return amount or 0
+        seconds = amount(self.state.values, self.batch.variables)
+        return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
+
+    def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
+        branch.during = {**branch.during, **levels}
+        self.batch.during.update(levels)
+        self.touched.update(levels)
+
+    def _take_back(self, branch: BranchState) -> None:
+        for tag in branch.during:
+            self.batch.during.pop(tag, None)
+        self.touched.update(branch.during)
+        branch.during = {}
+
+    def _record(self, step: Step) -> bool:
+        """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
+        values = [entry.value(self.state.values, self.batch.variables) for entry in step.record]
+        if None in values and not self.handling:
+            return False
+        for entry, value in zip(step.record, values, strict=True):
+            if value is not None:
+                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
+        return True
+
+    def _ask(self, step: Step, branch: BranchState) -> None:
+        ask = step.ask
+        assert ask is not None
+        branch.prompt = self.state.next_prompt
+        self.state.next_prompt += 1
+        name = "" if ask.into is None else self.recipe.variables[ask.into]
+        asked = Asked(
+            self.batch.batch,
+            branch.prompt,
+            step.index,
+            ask.say,
+            ask.kind,
+            name,
+            ask.answers,
+            ask.unit,
+            ask.low,
+            ask.high,
+        )
+        self.batch.prompts[branch.prompt] = asked
+        self.emit(asked)
+
+    def _over(self, step: Step, branch: BranchState, path: str) -> bool:
+        """Whether the active step has done its work; runs the branches inside it."""
+        match step.kind:
+            case "until":
+                assert step.until is not None
+                return step.until(self.state.values, self.batch.variables) is True
+            case "wait":
+                return self.clock - branch.since >= branch.wait
+            case "parallel":
+                return self._advance_all(branch.children, path)
+            case "choose":
+                return self._choose(step.branches, branch, path)
+            case "repeat":
+                assert step.repeat is not None
+                return self._repeat(step.repeat, branch, path)
+            case "ask":
+                return branch.prompt in self.batch.answers
+            case "do":
+                assert step.do is not None
+                return self._do(step, step.do, branch)
+            case "set" | "record":
+                return True
+
+    def _advance_all(self, children: list[BranchState], path: str) -> bool:
+        """Each branch gets its turn, whatever the others say; True when all have ended."""
+        ended = [self.advance(child, _inside(path, child.name)) for child in children]
+        return all(ended)
+
+    def _choose(self, ways: tuple[Branch, ...], branch: BranchState, path: str) -> bool:
+        """The first way whose condition is true; an unknown one before it makes the choice wait (it is no `else`).
+
+        A handler cannot wait for a value: there the unknown is not true.
+        """
+        if branch.stage == 0:
+            for way in ways:
+                answer = True if way.when is None else way.when(self.state.values, self.batch.variables)
+                if answer is None and not self.handling:
+                    return False
+                if answer:
+                    branch.children = [BranchState(way.block)]
+                    break
+            branch.stage = 1
+        return self._advance_all(branch.children, path)
+
+    def _repeat(self, repeat: Repeat, branch: BranchState, path: str) -> bool:
+        """Stage 0: shall there be a round? 1: a round runs. Each round begins in a cycle of its own."""
+        values, variables = self.state.values, self.batch.variables
+        if branch.stage == 0:
+            if repeat.while_ is not None:
+                answer = repeat.while_(values, variables)
+                if answer is not True:
+                    return answer is False
+            if repeat.times is not None:
+                times = repeat.times(values, variables) if callable(repeat.times) else repeat.times
+                if times is None or isinstance(times, str) or branch.rounds >= times:
+                    return times is not None
+            branch.children = [BranchState(repeat.block)]
+            branch.stage = 1
+        if not self.advance(branch.children[0], path):
+            return False
+        if repeat.until is not None:
+            answer = repeat.until(values, variables)
+            if answer is not False:
+                return answer is True
+        branch.rounds += 1
+        branch.stage = 0
+        branch.children = []
+        return False
+
+    def _do(self, step: Step, run: Run, branch: BranchState) -> bool:
+        """Stage 0: the parameters are at rest and read back so; 1: given, waiting for `running`; 2: for `done`.
+
+        What an earlier run left behind counts for nothing: `done` only after `running`, `failed` only after `running`
+        or once it was seen false.
+        """
+        phase = self.plan.phases[run.phase]
+        values, variables = self.state.values, self.batch.variables
+        if branch.stage == 0 and not self._start_phase(run, branch):
+            return False
+        failed = phase.failed(values, variables) if phase.failed is not None else False
+        if branch.stage == 1:
+            if failed is False:
+                branch.rounds = 1
+            if phase.running(values, variables) is True:
+                branch.stage = 2
+        if failed is True and (branch.stage == 2 or branch.rounds == 1):
+            self.faults.append(Fault("hold", "phase-failed", alarms.phase_failed(phase.name)))
+            return False
+        return branch.stage == 2 and phase.done(values, variables) is True
+
+    def _start_phase(self, run: Run, branch: BranchState) -> bool:
+        tags = self.plan.cell.tags
+        for level in run.parameters:
+            if not agrees(tags[level.tag], self.state.values[level.tag], self.state.levels[level.tag]):
+                return False
+        levels = self._levels(run.parameters)
+        if levels is None:
+            return False
+        self._give(branch, levels)
+        branch.stage, branch.rounds = 1, 0
+        return True
+
+    def _timed_out(self, step: Step, branch: BranchState, path: str) -> bool:
+        """Whether the step was left because of its time limit; a limit that holds or ends the batch is a fault."""
+        if branch.limit < 0 or self.clock - branch.since < branch.limit:
+            return False
+        if step.on_timeout != "continue":
+            do = "" if self.handling else step.on_timeout
+            self.faults.append(Fault(do, "timeout", alarms.timed_out(step.name, step.condition)))
+        if step.on_timeout != "continue" and not self.handling:
+            branch.since = self.clock
+            return False
+        self._leave(step, branch, path, "timeout")
+        return True
+
+    def _leave(self, step: Step, branch: BranchState, path: str, how: str) -> None:
+        for child in branch.children:
+            self.cut(child, _inside(path, child.name))
+        self._take_back(branch)
+        active = self.clock - branch.since if branch.begun else 0
+        self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, path))
+        self.batch.prompts.pop(branch.prompt, None)
+        self.batch.answers.pop(branch.prompt, None)
+        branch.at += 1
+        branch.begun, branch.limit, branch.stage, branch.rounds, branch.prompt = False, -1, 0, 0, 0
+        branch.children = []
+
+    def cut(self, branch: BranchState, path: str = "") -> None:
+        """Ends the branch where it stands: every step that was entered and not left is recorded as cut."""
+        while branch.at < branch.entered:
+            self._leave(self.recipe.steps[branch.block[branch.at]], branch, path, "cut")
+
+    def again(self, branch: BranchState) -> None:
+        """Before a restart: a phase that was cut short by the hold is started anew."""
+        for child in branch.children:
+            self.again(child)
+        if branch.at < branch.entered and self.recipe.steps[branch.block[branch.at]].kind == "do":
+            step = self.recipe.steps[branch.block[branch.at]]
+            assert step.do is not None
+            for level in step.do.parameters:
+                branch.during.pop(level.tag, None)
+                self.batch.during.pop(level.tag, None)
+                self.touched.add(level.tag)
+            branch.stage = 0
+
+
+def halted(branch: BranchState) -> bool:
+    """Whether every branch stands between two steps, where a pause may rest (ISA-88: the next safe break point)."""
+    if branch.at == branch.entered:
+        return True
+    return bool(branch.children) and all(halted(child) for child in branch.children)
+
+
+def active(branch: BranchState, path: str = "") -> Iterator[tuple[BranchState, str]]:
+    """The branches whose step is active, innermost last, with their paths."""
+    if branch.at < branch.entered:
+        yield branch, path
+    for child in branch.children:
+        yield from active(child, _inside(path, child.name))
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}/{name}" if path and name else path or name

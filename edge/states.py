@@ -1,0 +1,71 @@
+"""The states of a control recipe and what changes them: one table, whole (ANSI/ISA-88.00.01, 6.5 procedural states).
+
+A pair that is not in the table is refused. `done` ends a state that acts for itself (holding, restarting…), `finish`
+is the recipe's last step ended, `power-loss` is the start after the loop has died.
+"""
+
+from typing import Final
+
+COMMANDS: Final = ("start", "hold", "restart", "pause", "resume", "stop", "abort", "reset")
+"""What a person can command; interlocks and lost devices use hold, stop and abort too."""
+
+ENDED: Final = frozenset({"stopped", "aborted", "complete"})
+"""Its units and outputs are released; only a reset leaves these."""
+
+ACTING: Final = frozenset({"running", "pausing", "paused"})
+"""The steps' `during` levels stand and the batch's clock runs."""
+
+HANDLED: Final = {"holding": "hold", "restarting": "restart", "stopping": "stop", "aborting": "abort"}
+"""States that run the recipe's handler of this name and are done when it is."""
+
+TABLE: Final[dict[str, dict[str, str]]] = {
+    "idle": {"start": "running"},
+    "running": {
+        "pause": "pausing",
+        "hold": "holding",
+        "stop": "stopping",
+        "abort": "aborting",
+        "finish": "complete",
+        "power-loss": "held",
+    },
+    "pausing": {
+        "done": "paused",
+        "resume": "running",
+        "hold": "holding",
+        "stop": "stopping",
+        "abort": "aborting",
+        "finish": "complete",
+        "power-loss": "held",
+    },
+    "paused": {
+        "resume": "running",
+        "hold": "holding",
+        "stop": "stopping",
+        "abort": "aborting",
+        "power-loss": "held",
+    },
+    "holding": {"done": "held", "stop": "stopping", "abort": "aborting", "power-loss": "held"},
+    "held": {"restart": "restarting", "stop": "stopping", "abort": "aborting", "power-loss": "held"},
+    "restarting": {
+        "done": "running",
+        "hold": "holding",
+        "stop": "stopping",
+        "abort": "aborting",
+        "power-loss": "held",
+    },
+    "stopping": {"done": "stopped", "abort": "aborting", "power-loss": "stopped"},
+    "stopped": {"reset": "idle"},
+    "aborting": {"done": "aborted", "power-loss": "aborted"},
+    "aborted": {"reset": "idle"},
+    "complete": {"reset": "idle"},
+}
+
+
+def after(state: str, command: str) -> str | None:
+    """The state that this command leads to; None where it is refused."""
+    return TABLE[state].get(command)
+
+
+def allowed(state: str) -> tuple[str, ...]:
+    """The commands that a person can give in this state."""
+    return tuple(command for command in COMMANDS if command in TABLE[state])
