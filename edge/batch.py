@@ -39,7 +39,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, variables, clock (cycles while it acts) and the levels that it gives.
 
     A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
-    commit that must be durable before it acts; `cause` says why it is in its state.
+    commit that must be durable before it acts; `cause` says why it is in its state. `safe`: after a power loss its
+    outputs stay at failsafe until a restart (no unexpected start-up, IEC 60204-1, 7.5).
     """
 
     batch: str
@@ -51,6 +52,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     variables: list[Value | None] = []
     clock: int = 0
     needs: int = 0
+    safe: bool = False
     set: dict[int, Value] = {}
     handler: dict[int, Value] = {}
     during: dict[int, Value] = {}

@@ -1,0 +1,233 @@
+"""The control process. Its cycle is visible in three lines: read, step, write. It waits for nobody.
+
+It meets the other processes only through non-blocking SEQPACKET sockets: what does not go out is kept (commits), from the state (output frames), or dropped and counted (records).
+"""
+
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from edge import channel
+from edge.clock import Ticker, now_ns
+from edge.engine import Engine, Output
+from edge.image import device_of, pack_record, pack_tick
+from edge.messages import BOUNDS_S, Commit, Hello, LoopStats, Restore, Snapshot, pack, pack_events, unpack_inward
+from edge.program import Plan
+
+log = logging.getLogger("edge.loop")
+
+PRIORITY = 80
+TICK_NS = 20_000_000
+STATS_NS = 1_000_000_000
+_MCL_CURRENT_AND_FUTURE = 3
+_HELLO = pack(Hello("loop"))
+_GAP = pack(Hello("gap"))
+_BOUNDS_NS = [int(bound * 1e9) for bound in BOUNDS_S]
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Sockets(msgspec.Struct, frozen=True):
+    """The loop's ends. `fieldbuses` are in the order of `drivers`: one process for each protocol in use."""
+
+    fieldbuses: Sequence[socket.socket]
+    drivers: Sequence[str]
+    commits: socket.socket
+    journal: socket.socket
+    watcher: socket.socket
+
+
+class Histogram:
+    """Counts of times per bucket of BOUNDS_S; the last bucket is the rest."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_ns = 0
+
+    def add(self, time_ns: int) -> None:
+        self.counts[bisect_left(_BOUNDS_NS, time_ns)] += 1
+        self.sum_ns += time_ns
+
+
+class Loop:
+    """The cycle and what it keeps from one to the next."""
+
+    def __init__(self, plan: Plan, sockets: Sockets, restored: Sequence[bytes]) -> None:
+        self.plan = plan
+        self.sockets = sockets
+        self.engine = Engine(plan)
+        self.cycle = 0
+        self.first = [pack(Restore(batch)) for batch in restored]
+        self.bus_of = [sockets.fieldbuses[sockets.drivers.index(device.driver)] for device in plan.cell.devices]
+        self.unsent: set[int] = set()
+        self.unacked: OrderedDict[int, bytes] = OrderedDict()
+        self.waiting: list[bytes] = []
+        self.gap = False
+        self.ask_snapshot = True
+        self.overruns = 0
+        self.dropped = 0
+        self.lateness = Histogram()
+        self.duration = Histogram()
+        self.tick_every = max(1, TICK_NS // plan.cell.scan_ns)
+        self.stats_every = max(1, STATS_NS // plan.cell.scan_ns)
+
+    def run_cycle(self, cycle: int) -> None:
+        """One scan cycle."""
+        inputs = self.read()
+        output = self.engine.step(cycle, inputs)
+        self.write(inputs, output)
+
+    def read(self) -> list[bytes]:
+        """Drains every socket. What only concerns the sending itself (Hello) is dealt with here and goes no further."""
+        inputs, self.first = self.first, []
+        for place, bus in enumerate(self.sockets.fieldbuses):
+            for packet in channel.drain(bus):
+                if packet[0] == 0 and self._hello(packet, place):
+                    continue
+                inputs.append(packet)
+        for end in (self.sockets.commits, self.sockets.watcher):
+            for packet in channel.drain(end):
+                if not self._hello(packet, None):
+                    inputs.append(packet)
+        return inputs
+
+    def _hello(self, packet: bytes, bus: int | None) -> bool:
+        """A process has started anew: it gets what it has missed."""
+        try:
+            message = unpack_inward(packet)
+        except msgspec.MsgspecError:
+            return True
+        if not isinstance(message, Hello):
+            return False
+        if bus is not None:
+            ours = self.sockets.fieldbuses[bus]
+            self.unsent.update(device for device, other in enumerate(self.bus_of) if other is ours)
+        elif message.name == "recorder":
+            self.waiting = list(self.unacked.values())
+        else:
+            self.ask_snapshot = True
+        return True
+
+    def write(self, inputs: list[bytes], output: Output) -> None:
+        """Sends what the cycle gave: levels first, then what must be durable, then the record of the cycle."""
+        cycle, frames = self.engine.state.cycle, output.frames
+        for frame in frames:
+            device = device_of(frame)
+            self.unsent.discard(device)
+            if not channel.send(self.bus_of[device], frame):
+                self.unsent.add(device)
+        if self.unsent and not frames:
+            for device in tuple(self.unsent):
+                if channel.send(self.bus_of[device], self.engine.output_frame(device)):
+                    self.unsent.discard(device)
+        if cycle % self.tick_every == 0:
+            tick = pack_tick(cycle)
+            for bus in self.sockets.fieldbuses:
+                channel.send(bus, tick)
+        self._commit(output.commit)
+        if inputs or frames or output.events:
+            self._record(pack_record(cycle, inputs, frames, pack_events(output.events)))
+        if self.ask_snapshot:
+            state = _encode(self.engine.state)
+            self.ask_snapshot = not channel.send(self.sockets.watcher, pack(Snapshot(cycle, state)))
+        if cycle % self.stats_every == 0:
+            channel.send(self.sockets.watcher, pack(self.stats()))
+
+    def _commit(self, commit: Commit | None) -> None:
+        acked = self.engine.state.acked
+        while self.unacked and next(iter(self.unacked)) <= acked:
+            self.unacked.popitem(last=False)
+        if commit is not None:
+            packet = pack(commit)
+            self.unacked[commit.commit] = packet
+            self.waiting.append(packet)
+        while self.waiting and channel.send(self.sockets.commits, self.waiting[0]):
+            self.waiting.pop(0)
+
+    def _record(self, record: bytes) -> None:
+        """To the journal and to whoever watches. A reader who has missed one is told: gap, or a new snapshot."""
+        if self.gap:
+            self.gap = not channel.send(self.sockets.journal, pack_record(self.cycle, [_GAP], [], b""))
+        if self.gap or not channel.send(self.sockets.journal, record):
+            self.gap = True
+            self.dropped += 1
+        if not channel.send(self.sockets.watcher, record):
+            self.ask_snapshot = True
+
+    def stats(self) -> LoopStats:
+        return LoopStats(
+            self.cycle,
+            self.overruns,
+            tuple(self.lateness.counts),
+            self.lateness.sum_ns / 1e9,
+            tuple(self.duration.counts),
+            self.duration.sum_ns / 1e9,
+            self.dropped,
+        )
+
+
+def make_realtime(core: int | None) -> list[str]:
+    """Real-time priority, locked memory, one core, a frozen heap; gives what was not permitted, in words."""
+    refused: list[str] = []
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
+    except OSError:
+        refused.append("real-time priority (CAP_SYS_NICE or LimitRTPRIO)")
+    if ctypes.CDLL(None).mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
+        refused.append("locked memory (CAP_IPC_LOCK or LimitMEMLOCK)")
+    if core is not None:
+        try:
+            os.sched_setaffinity(0, {core})
+        except OSError:
+            refused.append(f"core {core}")
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+    return refused
+
+
+def run(plan: Plan, sockets: Sockets, restored: Sequence[bytes] = (), core: int | None = None) -> None:
+    """The loop process until SIGTERM."""
+    import uvloop  # the parent, which forks this process, has no use for it
+
+    loop = Loop(plan, sockets, restored)
+    refused = make_realtime(core)
+    if refused:
+        log.warning("the loop runs without %s: cycles may come late", ", ".join(refused))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_cycles(loop))
+
+
+async def _cycles(loop: Loop) -> None:
+    """Ticks at multiples of the scan since the start; an overrun skips whole cycles and counts them."""
+    period, start = loop.plan.cell.scan_ns, now_ns()
+    ticker = Ticker(start, period)
+    running = asyncio.get_running_loop()
+    stopped = running.create_future()
+
+    def tick() -> None:
+        passed = ticker.take()
+        if not passed or stopped.done():
+            return
+        began = now_ns()
+        loop.cycle += passed
+        loop.overruns += passed - 1
+        loop.lateness.add(began - (start + loop.cycle * period))
+        loop.run_cycle(loop.cycle)
+        loop.duration.add(now_ns() - began)
+
+    for bus in loop.sockets.fieldbuses:
+        channel.send(bus, _HELLO)
+    running.add_signal_handler(signal.SIGTERM, stopped.set_result, None)
+    running.add_reader(ticker.fd, tick)
+    await stopped
+    running.remove_reader(ticker.fd)
+    ticker.close()
