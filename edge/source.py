@@ -1,0 +1,573 @@
+"""YAML text -> nodes with line and column; every problem of the files collected, and reported with a caret.
+
+YAML is read strictly (YAML 1.1 as libyaml reads it, less tags, anchors, merge keys and further documents): a scalar is
+the text as written, and what the file's schema declares decides what it means. Size, depth and number of nodes are
+limited while the parser's events come in, so that nothing is ever built from a file that is too deep.
+"""
+
+import difflib
+import math
+import re
+import stat
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from edge.syntax import explain
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 64
+MAX_NODES = 100_000
+MAX_SHOWN = 200
+_MAX_RESUMED = 20
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where something stands: line and column count from 1, column and length in characters."""
+
+    file: str
+    line: int
+    column: int
+    length: int = 1
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A node of a file. A scalar is `text` as written (`quoted` in any of YAML's ways); `key:` alone is "" unquoted."""
+
+    kind: Literal["text", "list", "map"]
+    place: Place
+    text: str = ""
+    quoted: bool = False
+    items: "list[Node]" = []
+    entries: "dict[str, Entry]" = {}
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A key of a map and its value."""
+
+    key: Node
+    value: Node
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is wrong, where, and what to do about it. `code` names the kind in kebab-case, for programs."""
+
+    file: str
+    line: int
+    column: int
+    severity: Literal["error", "warning"]
+    code: str
+    message: str
+    hint: str = ""
+    length: int = 1
+
+
+class Problems:
+    """The problems of some files, at most `MAX_SHOWN` kept for each; `errors` and `warnings` count them all."""
+
+    def __init__(self) -> None:
+        self.errors = 0
+        self.warnings = 0
+        self.left_out: dict[str, int] = {}
+        self._found: dict[str, list[Problem]] = {}
+        self._texts: dict[str, list[str]] = {}
+
+    def error(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
+        self.errors += 1
+        self._add(where, "error", code, message, hint)
+
+    def warning(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
+        self.warnings += 1
+        self._add(where, "warning", code, message, hint)
+
+    def _add(
+        self, where: Place | Node, severity: Literal["error", "warning"], code: str, message: str, hint: str
+    ) -> None:
+        place = where.place if isinstance(where, Node) else where
+        found = self._found.setdefault(place.file, [])
+        if len(found) >= MAX_SHOWN:
+            self.left_out[place.file] = self.left_out.get(place.file, 0) + 1
+            return
+        found.append(Problem(place.file, place.line, place.column, severity, code, message, hint, place.length))
+
+    def __iter__(self) -> Iterator[Problem]:
+        every = (problem for found in self._found.values() for problem in found)
+        return iter(sorted(every, key=lambda problem: (problem.file, problem.line, problem.column)))
+
+    def remember(self, file: str, text: str) -> None:
+        """Keeps a file's text, for the lines that the report shows."""
+        self._texts[file] = _LINE_BREAK.split(text)
+
+    def lines(self, file: str) -> list[str]:
+        """The lines of a file that was loaded; none of any other."""
+        return self._texts.get(file, [])
+
+
+_LINE_BREAK = re.compile(r"\r\n|\n|\r")
+
+
+def load(path: Path | str, problems: Problems) -> Node | None:
+    """The root of a YAML file; None, with the problems added, where it cannot be read."""
+    file = str(path)
+    start = Place(file, 1, 1)
+    data = _read(file, start, problems)
+    if data is None:
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig")
+        lines = _LINE_BREAK.split(before)
+        problems.remember(file, data.decode("utf-8-sig", errors="replace"))
+        problems.error(
+            Place(file, len(lines), len(lines[-1]) + 1),
+            "not-utf-8",
+            f"the file is not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start}",
+            "it looks like UTF-16: save it as UTF-8" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "save it as UTF-8",
+        )
+        return None
+    return parse(text, file, problems)
+
+
+def _read(file: str, start: Place, problems: Problems) -> bytes | None:
+    try:
+        status = Path(file).stat()
+        if not stat.S_ISREG(status.st_mode):
+            problems.error(start, "not-a-file", "this is not a file", "name a YAML file")
+            return None
+        if status.st_size <= MAX_BYTES:
+            with Path(file).open("rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
+            if len(data) <= MAX_BYTES:
+                return data
+    except FileNotFoundError:
+        problems.error(start, "no-file", "there is no such file", "check the path")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        problems.error(start, "unreadable", f"the file cannot be read: {reason}", "check its permissions")
+    else:
+        problems.error(start, "too-large", f"the file has more than {MAX_BYTES:,} bytes", "is it the right file?")
+    return None
+
+
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_TOP_KEY = re.compile(r"""[^\W\d][\w.-]*:(\s|$)""")
+
+
+def parse(text: str, file: str, problems: Problems) -> Node | None:
+    """The root of a YAML text; None, with the problems added, where it is no YAML or has what is not allowed here.
+
+    After a syntax error reading goes on at the next key in column 1, to report what else is wrong.
+    """
+    problems.remember(file, text)
+    lines = problems.lines(file)
+    if not _characters(lines, file, problems):
+        return None
+    root, failed = _part(lines, 0, file, problems)
+    for _ in range(_MAX_RESUMED):
+        if failed is None:
+            break
+        resumed = next((n for n in range(failed + 1, len(lines)) if _TOP_KEY.match(lines[n])), None)
+        if resumed is None:
+            break
+        root, failed = None, _part(lines, resumed, file, problems)[1]
+    return root
+
+
+def _characters(lines: list[str], file: str, problems: Problems) -> bool:
+    """Whether only characters stand here that YAML allows and that every editor counts alike in lines."""
+    good = True
+    for number, line in enumerate(lines, 1):
+        if found := _FORBIDDEN.search(line):
+            place = Place(file, number, found.start() + 1)
+            problems.error(place, "bad-character", f"the character U+{ord(found[0]):04X} is not allowed", "remove it")
+            good = False
+    first = next((n for n, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), None)
+    if first is None:
+        problems.error(Place(file, 1, 1), "empty-file", "the file is empty", "is it the right file?")
+        return False
+    if lines[first].startswith("%"):
+        problems.error(
+            Place(file, first + 1, 1), "yaml-directive", "YAML directives (`%…`) are not allowed", "remove it"
+        )
+        good = False
+    return good
+
+
+def _part(lines: list[str], first: int, file: str, problems: Problems) -> tuple[Node | None, int | None]:
+    """The root of the text from a line on, or None and the line where its syntax failed (None: it went well)."""
+    reader = _Reader(lines, first, file, problems)
+    try:
+        root = reader.document()
+    except _Stopped:
+        return None, None
+    except yaml.MarkedYAMLError as error:
+        fault = explain(error, lines, first)
+        problems.error(Place(file, fault.line + 1, fault.column + 1), fault.code, fault.message, fault.hint)
+        return None, fault.line
+    return (None if reader.broken else root), None
+
+
+class _Stopped(Exception):
+    """The file is not to be read further; the problem is reported."""
+
+
+class _Reader:
+    """Builds nodes from the events of a YAML parser. `broken`: it had something for which no node can stand."""
+
+    def __init__(self, lines: list[str], first: int, file: str, problems: Problems) -> None:
+        text = "\n".join(lines[first:])
+        parser = yaml.CBaseLoader(text) if yaml.__with_libyaml__ else yaml.BaseLoader(text)
+        self._next: Any = parser.get_event
+        self._lines = lines
+        self._first = first
+        self._file = file
+        self._problems = problems
+        self._nodes = 0
+        self.broken = False
+
+    def document(self) -> Node:
+        self._next()  # the start of the stream
+        self._next()  # the start of the document
+        root = self._node(self._next(), 0)
+        end = self._next()
+        after = end if end.explicit else self._next()
+        if not isinstance(after, yaml.StreamEndEvent):
+            self._problems.error(
+                self._place(after.start_mark, after.start_mark),
+                "several-documents",
+                "a second document starts here",
+                "one file holds one document: remove `---` or `...` and what follows",
+            )
+        return root
+
+    def _place(self, start: Any, end: Any) -> Place:
+        line: int = start.line + self._first
+        width = (end.column if end.line == start.line else len(self._lines[line])) - start.column
+        return Place(self._file, line + 1, start.column + 1, max(1, width))
+
+    def _node(self, event: Any, depth: int) -> Node:
+        place = self._place(event.start_mark, event.end_mark)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._stop(place, "too-many-values", f"the file has more than {MAX_NODES:,} values")
+        if isinstance(event, yaml.AliasEvent):
+            self._refuse(place, "yaml-alias", f"`*{event.anchor}`: YAML aliases are not allowed", "write the value out")
+            return Node("text", place)
+        if event.anchor is not None:
+            self._refuse(place, "yaml-anchor", f"`&{event.anchor}`: YAML anchors are not allowed", "remove it")
+        if event.tag is not None:
+            self._refuse(place, "yaml-tag", f"`{event.tag}`: YAML tags are not allowed", "remove it, or quote the text")
+        if isinstance(event, yaml.ScalarEvent):
+            return Node("text", place, event.value, bool(event.style))
+        if depth >= MAX_DEPTH:
+            self._stop(place, "too-deep", f"the file is nested more than {MAX_DEPTH} levels deep")
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._list(event, depth)
+        return self._map(event, depth)
+
+    def _list(self, event: Any, depth: int) -> Node:
+        items: list[Node] = []
+        while not isinstance(item := self._next(), yaml.SequenceEndEvent):
+            items.append(self._node(item, depth + 1))
+        return Node("list", self._span(event, item), items=items)
+
+    def _map(self, event: Any, depth: int) -> Node:
+        entries: dict[str, Entry] = {}
+        while not isinstance(item := self._next(), yaml.MappingEndEvent):
+            key = self._node(item, depth + 1)
+            value = self._node(self._next(), depth + 1)
+            if self._is_key(key, value) and (first := entries.setdefault(key.text, Entry(key, value)).key) is not key:
+                self._problems.error(
+                    key,
+                    "duplicate-key",
+                    f"{tick(key.text)} stands here twice: the first is on line {first.place.line}",
+                    "remove one of them",
+                )
+        return Node("map", self._span(event, item), entries=entries)
+
+    def _span(self, start: Any, end: Any) -> Place:
+        """A `[…]` or `{…}` in one line whole; of any other its first character."""
+        if start.flow_style and end.end_mark.line == start.start_mark.line:
+            return self._place(start.start_mark, end.end_mark)
+        return self._place(start.start_mark, start.start_mark)
+
+    def _is_key(self, key: Node, value: Node) -> bool:
+        if key.kind != "text":
+            hint = "put text that has braces or brackets in quotes"
+            self._refuse(key.place, "bad-key", f"a key must be text, not a {key.kind}", hint)
+        elif key.text == "<<" and not key.quoted:
+            self._refuse(key.place, "yaml-merge", "YAML merge keys (`<<`) are not allowed", "write the keys out")
+        elif not key.text:
+            self._refuse(key.place, "bad-key", "a key is missing before the colon", "write `key: value`")
+        elif not key.quoted and _is_empty(value) and ":" in key.text:
+            name, _, rest = key.text.partition(":")
+            hint = f"write {tick(f'{name}: {rest}')}"
+            self._refuse(key.place, "missing-space", "a space is missing after the colon", hint)
+        else:
+            return True
+        return False
+
+    def _refuse(self, place: Place, code: str, message: str, hint: str) -> None:
+        self.broken = True
+        self._problems.error(place, code, message, hint)
+
+    def _stop(self, place: Place, code: str, message: str) -> None:
+        self._problems.error(place, code, message, "is it the right file?")
+        raise _Stopped
+
+
+def origin(node: Node, offset: int, length: int, problems: Problems) -> Place:
+    """Where `length` characters of a scalar's text from `offset` stand in its file, seen through quotes, escapes and
+    folded lines (YAML 1.1, 9)."""
+    place = node.place
+    lines = problems.lines(place.file)
+    if not 0 < place.line <= len(lines):
+        return Place(place.file, place.line, place.column + offset, max(1, length))
+    style = lines[place.line - 1][place.column - 1 : place.column]
+    style = style if node.quoted else ""
+    if style in ("|", ">"):
+        line, column = place.line, 0
+        while line < len(lines) and not lines[line].strip():
+            line += 1
+        indent = len(lines[line]) - len(lines[line].lstrip(" ")) if line < len(lines) else 0
+        raw = "\n".join(row[indent:] for row in lines[line:])
+    else:
+        line, column, indent = place.line - 1, place.column - 1 + len(style), 0
+        raw = "\n".join([lines[line][column:], *lines[line + 1 :]])
+    begin = end = -1
+    made = 0
+    for token in _STYLES[style].finditer(raw):
+        if begin < 0 and made + _made(token, style) > offset:
+            begin = token.start()
+        made += _made(token, style)
+        end = token.end()
+        if made >= offset + length and begin >= 0:
+            break
+    begin = max(begin, 0)
+    row = raw.count("\n", 0, begin)
+    into = begin - (raw.rfind("\n", 0, begin) + 1)
+    width = end - begin if "\n" not in raw[begin:end] else raw.index("\n", begin) - begin
+    return Place(place.file, line + row + 1, into + 1 + (indent if row or not column else column), max(1, width))
+
+
+_FOLD = r"[ \t]*\n\s*"
+_STYLES = {
+    "": re.compile(rf"{_FOLD}|."),
+    "'": re.compile(rf"{_FOLD}|''|."),
+    '"': re.compile(rf"\\x..|\\u.{{4}}|\\U.{{8}}|\\\n[ \t]*|\\.|{_FOLD}|."),
+    ">": re.compile(r"\n+|."),
+    "|": re.compile(r"\n|."),
+}
+
+
+def _made(token: re.Match[str], style: str) -> int:
+    """How many characters of the scalar a piece of its source makes."""
+    text = token[0]
+    if text.startswith("\\\n"):
+        return 0
+    breaks = text.count("\n")
+    return 1 if breaks <= 1 or style == "|" else breaks - 1
+
+
+# What a schema reads from nodes. Each reports what is wrong and gives None.
+
+
+def tick(text: str) -> str:
+    """A text of the user's in a message, cut where it is long."""
+    return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}…`"
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """`did you mean …?` where one of the names is close to this one, else nothing."""
+    if len(name) > 100:
+        return ""
+    known = {known.casefold(): known for known in names}
+    near = difflib.get_close_matches(name.casefold(), known, 1, 0.65)
+    if not near and name:
+        near = [folded for folded in known if folded.endswith("." + name.casefold())]
+    return f"did you mean `{known[near[0]]}`?" if near else ""
+
+
+def _is_empty(node: Node) -> bool:
+    return node.kind == "text" and not node.text and not node.quoted
+
+
+def _found(node: Node) -> str:
+    if node.kind != "text":
+        return f"found a {node.kind}"
+    return "found nothing" if _is_empty(node) else f"found {tick(node.text)}"
+
+
+def as_text(node: Node, problems: Problems) -> str | None:
+    """The text of a scalar that is not empty (an empty one may be meant with `""`)."""
+    if node.kind == "text" and not _is_empty(node):
+        return node.text
+    hint = 'put it in quotes: "…"' if node.kind != "text" else ""
+    return problems.error(node, "not-text", f"expected text, {_found(node)}", hint)
+
+
+def as_bool(node: Node, problems: Problems) -> bool | None:
+    """`true` or `false`."""
+    if node.kind == "text" and not node.quoted and node.text in ("true", "false"):
+        return node.text == "true"
+    near = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
+    meant = node.text.casefold()
+    meant = near.get(meant, meant if meant in ("true", "false") else "")
+    hint = f"write `{meant}`, without quotes" if meant else ""
+    return problems.error(node, "not-bool", f"expected `true` or `false`, {_found(node)}", hint)
+
+
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
+
+
+def as_number(node: Node, problems: Problems, *, low: float | None = None, high: float | None = None) -> float | None:
+    """A finite decimal number (`010` is 10) from low to high, both included."""
+    if node.kind != "text" or node.quoted or not _NUMBER.fullmatch(node.text):
+        return problems.error(node, "not-number", f"expected a number, {_found(node)}", _number_hint(node))
+    value = float(node.text)
+    if not math.isfinite(value):
+        return problems.error(node, "out-of-range", f"{tick(node.text)} is too large for a number")
+    return value if _in_range(node, value, low, high, problems) else None
+
+
+def as_integer(node: Node, problems: Problems, *, low: int | None = None, high: int | None = None) -> int | None:
+    """A whole decimal number (`010` is 10) from low to high, both included."""
+    if node.kind != "text" or node.quoted or not _INTEGER.fullmatch(node.text):
+        return problems.error(node, "not-integer", f"expected a whole number, {_found(node)}", _number_hint(node))
+    value = int(node.text)
+    return value if _in_range(node, value, low, high, problems) else None
+
+
+def _number_hint(node: Node) -> str:
+    if node.kind != "text":
+        return ""
+    if node.quoted and _NUMBER.fullmatch(node.text):
+        return f"write `{node.text}`, without quotes"
+    if _NUMBER.fullmatch(node.text.replace(",", ".", 1)):
+        return "a decimal point is `.`" if "," in node.text else ""
+    return ""
+
+
+def _in_range(node: Node, value: float, low: float | None, high: float | None, problems: Problems) -> bool:
+    if (low is None or value >= low) and (high is None or value <= high):
+        return True
+    limits = (
+        f"from {low} to {high}" if None not in (low, high) else f"{low} or more" if high is None else f"{high} or less"
+    )
+    problems.error(node, "out-of-range", f"{tick(node.text)} is out of range", f"it must be {limits}")
+    return False
+
+
+def as_choice(node: Node, choices: Collection[str], problems: Problems) -> str | None:
+    """One of some texts."""
+    if node.kind == "text" and node.text in choices:
+        return node.text
+    hint = suggest(node.text, choices) if node.kind == "text" else ""
+    listed = ", ".join(f"`{choice}`" for choice in choices)
+    return problems.error(node, "not-a-choice", f"expected one of {listed}, {_found(node)}", hint)
+
+
+def as_list(node: Node, problems: Problems) -> list[Node] | None:
+    """The items of a list."""
+    if node.kind == "list":
+        return node.items
+    return problems.error(node, "not-a-list", f"expected a list, {_found(node)}", "write `[…]`, or lines with `- …`")
+
+
+def as_map(
+    node: Node, allowed: Collection[str] | None, required: Collection[str], problems: Problems
+) -> dict[str, Node] | None:
+    """The values of a map by key. `allowed` None: any key may stand in it.
+
+    An unknown key and a missing one are reported, and are not in what is given: the rest can still be checked.
+    """
+    if node.kind != "map":
+        gap = re.match(r"([\w.-]+):(\S.*)", node.text)
+        hint = (
+            f"a space is missing: {tick(f'{gap[1]}: {gap[2]}')}" if gap else "write `{…}`, or lines with `key: value`"
+        )
+        return problems.error(node, "not-a-map", f"expected keys with values, {_found(node)}", hint)
+    values: dict[str, Node] = {}
+    for key, entry in node.entries.items():
+        if allowed is None or key in allowed:
+            values[key] = entry.value
+            continue
+        hint = suggest(key, allowed) or f"the keys here are {', '.join(f'`{name}`' for name in allowed)}"
+        problems.error(entry.key, "unknown-key", f"no key {tick(key)} can stand here", hint)
+    for key in required:
+        if key not in values:
+            problems.error(node, "missing-key", f"`{key}` is missing here")
+    return values
+
+
+# The report.
+
+_WIDTH = 110
+_SHOWN_AS_THEY_ARE = "\u200c\u200d\u200e\u200f"
+
+
+def _cell(character: str) -> tuple[str, int]:
+    """A character as a terminal may safely be given it, and how many columns it takes."""
+    if " " <= character <= "~":
+        return character, 1
+    category = unicodedata.category(character)
+    if character == "\t":
+        return "    ", 4
+    if category in ("Mn", "Me") or character in _SHOWN_AS_THEY_ARE:
+        return character, 0
+    if category in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        escaped = f"<U+{ord(character):04X}>"
+        return escaped, len(escaped)
+    return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _safe(text: str) -> str:
+    return "".join(_cell(character)[0] for character in text)
+
+
+def _excerpt(line: str, column: int, length: int) -> tuple[str, str]:
+    """A line of the source, cut around the fault, and the carets below it."""
+    at = min(column - 1, len(line))
+    first = 0 if len(line) <= _WIDTH else max(0, at - _WIDTH // 2)
+    last = min(len(line), first + _WIDTH)
+    cells = [_cell(character) for character in line[first:last]]
+    before = sum(width for _, width in cells[: at - first]) + (1 if first else 0)
+    under = sum(width for _, width in cells[at - first : at - first + length])
+    shown = ("…" if first else "") + "".join(text for text, _ in cells) + ("…" if last < len(line) else "")
+    return shown.rstrip(), " " * before + "^" * max(1, under)
+
+
+def report(problems: Problems, *, color: bool = False) -> str:
+    """Every problem with its line of source and carets under the fault, then how many there are; "" where none is."""
+    red, yellow, blue, bold, plain = ("\33[1;31m", "\33[1;33m", "\33[1;34m", "\33[1m", "\33[0m") if color else ("",) * 5
+    blocks: list[str] = []
+    for problem in problems:
+        tone = red if problem.severity == "error" else yellow
+        place = _safe(f"{problem.file}:{problem.line}:{problem.column}")
+        block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {_safe(problem.message)}{plain}"]
+        lines = problems.lines(problem.file)
+        number = str(problem.line)
+        if problem.line <= len(lines) and lines[problem.line - 1].strip():
+            shown, carets = _excerpt(lines[problem.line - 1], problem.column, problem.length)
+            block += [f" {blue}{number} |{plain} {shown}", f" {' ' * len(number)} {blue}|{plain} {tone}{carets}{plain}"]
+        if problem.hint:
+            block.append(f" {' ' * len(number)} {blue}={plain} hint: {_safe(problem.hint)}")
+        blocks.append("\n".join(block) + "\n")
+    blocks += [f"… and {count} more in {_safe(file)}\n" for file, count in sorted(problems.left_out.items())]
+    if not blocks:
+        return ""
+    counts = ((problems.errors, "error"), (problems.warnings, "warning"))
+    told = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
+    return "\n".join(blocks) + f"\n{bold}{told}{plain}\n"
+
+
+def as_json(problems: Problems) -> list[dict[str, Any]]:
+    """The problems for a program: a list of `file`, `line`, `column`, `severity`, `code`, `message`, `hint`."""
+    names = ("file", "line", "column", "severity", "code", "message", "hint")
+    return [{name: getattr(problem, name) for name in names} for problem in problems]
