@@ -1,0 +1,283 @@
+"""OPC UA (OPC 10000): batched reads with status and source time, writes in the node's own data type, browsing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import msgspec
+
+from drivers.driver import AddressError, DeviceError, Node, Point
+from drivers.identity import Identity
+from drivers.opcua_node import BUILT_IN, NodeAddress, convert, format_address, kind_number, parse_address, refusal
+from drivers.opcua_session import OpcUaSettings, Session, library, open_session
+from drivers.value import (
+    BAD_NODE_UNKNOWN,
+    BAD_NOT_CONNECTED,
+    BAD_NOT_READABLE,
+    BAD_WAITING,
+    GOOD,
+    Reading,
+    Value,
+)
+
+if TYPE_CHECKING:
+    from asyncua.ua.uatypes import DataValue, NodeId
+
+T = TypeVar("T")
+
+BROWSE_NODES = 10_000
+BROWSE_DEPTH = 12
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LAST_NS = 2**63 - 1
+_DENIED = 0x801F_0000  # BadUserAccessDenied
+_NO_ATTRIBUTE = 0x8035_0000  # BadAttributeIdInvalid
+_CAN_WRITE = 2  # OPC 10000-3, 8.57 AccessLevelType: CurrentWrite
+
+
+class _Nodes(msgspec.Struct, frozen=True):
+    """What was looked up on this connection, and the requests that are sent again and again.
+
+    `ids` holds each point's NodeId (None: its namespace is not there), `reads` the points and the request of each
+    batch, `types` the built-in type in which a point is written.
+    """
+
+    batch: int
+    namespaces: list[str]
+    ids: list[NodeId | None]
+    reads: list[tuple[list[int], Any]]
+    types: dict[int, int]
+
+
+class OpcUaDriver:
+    """One OPC UA server, on asyncua. Every device has a session of its own, and nothing runs between two calls."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = OpcUaSettings
+
+    def __init__(self, settings: OpcUaSettings, points: Sequence[Point], connections: dict[str, Any]) -> None:
+        self.troubles: dict[str, str] = {}
+        self._settings = settings
+        self._points = points
+        self._addresses: list[NodeAddress] = [parse_address(point.address) for point in points]
+        self._own: Identity | None = None
+        self._session: Session | None = None
+        self._nodes = _Nodes(settings.batch, [], [], [], {})
+
+    @staticmethod
+    def check(point: Point) -> None:
+        parse_address(point.address)
+        if point.byte_order != "big" or point.word_order != "big":
+            raise AddressError("OPC UA has no byte or word order", "leave out `byte_order` and `word_order`")
+
+    async def connect(self) -> None:
+        if self._session is not None and not self._session.lost:
+            return
+        if self._settings.policy != "None" and self._own is None:
+            self._own = await asyncio.to_thread(self._settings.load_identity)
+        self._session = session = await open_session(self._settings, self._own)
+        self._nodes = await self._look_up(session)
+
+    async def scan(self) -> Sequence[Reading]:
+        session = self._connected()
+        await session.renew()
+        readings = [Reading(None, BAD_NODE_UNKNOWN, time.time_ns())] * len(self._points)
+        for indexes, request in self._nodes.reads:
+            values = await session.read(request, len(indexes))
+            now = time.time_ns()
+            for index, value in zip(indexes, values, strict=True):
+                readings[index] = self._reading(self._points[index], value, now)
+        return readings
+
+    async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
+        ua = library()
+        session = self._connected()
+        statuses: dict[int, int] = {}
+        requests: list[tuple[int, Any]] = []
+        for index, value in values.items():
+            node = self._nodes.ids[index]
+            number = self._nodes.types.get(index) or kind_number(self._points[index].type)
+            kind = BUILT_IN[number]
+            statuses[index] = BAD_NODE_UNKNOWN if node is None else refusal(value, kind)
+            if node is not None and statuses[index] == GOOD:
+                raw = float(value) if kind.kind == "float" else value
+                # Many servers refuse a write that carries a status or a timestamp.
+                data = ua.DataValue(ua.Variant(raw, ua.VariantType(number)), None)
+                requests.append((index, ua.WriteValue(node, ua.AttributeIds.Value, None, data)))
+        for part in _parts(requests, self._nodes.batch):
+            parameters = ua.WriteParameters([request for _, request in part])
+            answers = await session.write(parameters, len(part))
+            statuses.update((index, status) for (index, _), status in zip(part, answers, strict=True))
+        return statuses
+
+    async def browse(self) -> Sequence[Node]:
+        """The variables below Objects, the nearest first, up to BROWSE_NODES of them."""
+        ua = library()
+        session, batch = self._connected(), self._nodes.batch
+        found: list[tuple[NodeId, str]] = []
+        level: list[tuple[NodeId, str]] = [(ua.NodeId(ua.ObjectIds.ObjectsFolder), "")]
+        seen = {level[0][0], ua.NodeId(ua.ObjectIds.Server)}
+        for _ in range(BROWSE_DEPTH):
+            children = [child for part in _parts(level, batch) for child in await _below(session, part)]
+            level = []
+            for node, path, is_variable in children:
+                if node not in seen:
+                    seen.add(node)
+                    level.append((node, path))
+                    if is_variable:
+                        found.append((node, path))
+            if not level or len(found) >= BROWSE_NODES:
+                break
+        del found[BROWSE_NODES:]
+        ids = ua.AttributeIds
+        asked = (ids.DataType, ids.Value, ids.ValueRank, ids.UserAccessLevel)
+        answers = await _attributes(session, [node for node, _ in found], asked, batch)
+        return [self._described(node, path, *told) for (node, path), told in zip(found, answers, strict=True)]
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.end()
+
+    def _connected(self) -> Session:
+        if self._session is None or self._session.lost:
+            raise DeviceError(f"{self._settings.server} is not connected", status=BAD_NOT_CONNECTED)
+        return self._session
+
+    def _reading(self, point: Point, data: DataValue, now_ns: int) -> Reading:
+        time_ns = _time_ns(data.SourceTimestamp) or _time_ns(data.ServerTimestamp) or now_ns
+        status = data.StatusCode.value if data.StatusCode is not None else GOOD
+        if status >> 31:
+            self.troubles[point.name] = f"`{point.address}`: {_bad(status)}"
+            return Reading(None, status, time_ns)
+        value, wrong, trouble = None, BAD_WAITING, "it has no value yet"
+        if (variant := data.Value) is not None:
+            value, wrong, trouble = convert(
+                variant.Value, variant.VariantType.value, bool(variant.is_array), point.type
+            )
+        if trouble:
+            self.troubles[point.name] = f"`{point.address}`: {trouble}"
+            return Reading(None, wrong, time_ns)
+        self.troubles.pop(point.name, None)
+        return Reading(value, status, time_ns)
+
+    async def _look_up(self, session: Session) -> _Nodes:
+        """The server's namespaces and limits, the points' NodeIds, the types of those that are written."""
+        ua = library()
+        limits = "Server_ServerCapabilities_OperationLimits_MaxNodesPer"
+        asked = ("Server_NamespaceArray", f"{limits}Read", f"{limits}Write")
+        server = [ua.NodeId(getattr(ua.ObjectIds, name)) for name in asked]
+        answers = await _attributes(session, server, (ua.AttributeIds.Value,), self._settings.batch)
+        array, *most = [_plain(answer) for (answer,) in answers]
+        batch = min([self._settings.batch, *(limit for limit in most if isinstance(limit, int) and limit > 0)])
+        namespaces = [str(uri) for uri in array or ()]
+        ids = [self._node_id(at, namespaces) for at in range(len(self._points))]
+        known = [(index, node) for index, node in enumerate(ids) if node is not None]
+        reads: list[tuple[list[int], Any]] = []
+        for part in _parts(known, batch):
+            wanted = [ua.ReadValueId(node, ua.AttributeIds.Value) for _, node in part]
+            request = ua.ReadParameters(0, ua.TimestampsToReturn.Both, wanted)
+            reads.append(([index for index, _ in part], request))
+        written = [(index, node) for index, node in known if self._points[index].writable]
+        asked = (ua.AttributeIds.DataType, ua.AttributeIds.Value)
+        answers = await _attributes(session, [node for _, node in written], asked, batch)
+        types = {index: _written_as(*told) for (index, _), told in zip(written, answers, strict=True)}
+        return _Nodes(batch, namespaces, ids, reads, types)
+
+    def _node_id(self, at: int, namespaces: Sequence[str]) -> NodeId | None:
+        address, point = self._addresses[at], self._points[at]
+        index = address.index(namespaces)
+        if index is None:
+            offered = ", ".join(f"`{uri}`" for uri in namespaces[1:]) or "none of its own"
+            self.troubles[point.name] = f"`{point.address}`: the server has no such namespace; it has {offered}"
+            return None
+        return library().NodeId(address.identifier, index)
+
+    def _described(
+        self, node: NodeId, path: str, data_type: DataValue, value: DataValue, rank: DataValue, access: DataValue
+    ) -> Node:
+        kind = BUILT_IN.get(_written_as(data_type, value))
+        name = "other" if kind is None else "string[80]" if kind.kind == "string" else kind.name
+        array = "[]" if (_plain(rank) or 0) > 0 or (value.Value is not None and value.Value.is_array) else ""
+        address = format_address(node.NamespaceIndex, node.Identifier, self._nodes.namespaces)
+        return Node(address, name + array, path, bool((_plain(access) or 0) & _CAN_WRITE))
+
+
+async def _attributes(
+    session: Session, nodes: Sequence[NodeId], attributes: Sequence[int], batch: int
+) -> list[list[DataValue]]:
+    """Some attributes of each node, in requests of at most `batch` of them."""
+    ua = library()
+    reads = [ua.ReadValueId(node, attribute) for node in nodes for attribute in attributes]
+    answers: list[DataValue] = []
+    for part in _parts(reads, batch):
+        request = ua.ReadParameters(0, ua.TimestampsToReturn.Neither, list(part))
+        answers += await session.read(request, len(part))
+    return [list(part) for part in _parts(answers, len(attributes))]
+
+
+async def _below(session: Session, parents: Sequence[tuple[NodeId, str]]) -> list[tuple[NodeId, str, bool]]:
+    """Objects and variables below each parent, in as many answers as it takes: NodeId, path, is it a variable."""
+    ua = library()
+    kinds, hierarchical = ua.NodeClass.Object | ua.NodeClass.Variable, ua.NodeId(ua.ObjectIds.HierarchicalReferences)
+    forward, all_fields = ua.BrowseDirection.Forward, ua.BrowseResultMask.All
+    view = ua.BrowseParameters()
+    view.NodesToBrowse = [
+        ua.BrowseDescription(node, forward, hierarchical, True, kinds, all_fields) for node, _ in parents
+    ]
+    children: list[tuple[NodeId, str, bool]] = []
+    paths = [path for _, path in parents]
+    results = await session.browse(view, len(parents))
+    while results:
+        more: list[tuple[str, bytes]] = []
+        for path, result in zip(paths, results, strict=True):
+            for reference in result.References or ():
+                node = ua.NodeId(reference.NodeId.Identifier, reference.NodeId.NamespaceIndex)
+                name = f"{path}/{reference.BrowseName.Name}".removeprefix("/")
+                children.append((node, name, reference.NodeClass == ua.NodeClass.Variable))
+            if result.ContinuationPoint:
+                more.append((path, result.ContinuationPoint))
+        paths = [path for path, _ in more]
+        following = ua.BrowseNextParameters(False, [point for _, point in more])
+        results = await session.browse_next(following, len(more)) if more else []
+    return children
+
+
+def _written_as(data_type: DataValue, value: DataValue) -> int:
+    """The built-in type to write: the DataType, or for a derived one (an enumeration…) what its value has; else 0."""
+    declared = _plain(data_type)
+    number = declared.Identifier if declared is not None and declared.NamespaceIndex == 0 else 0
+    if number not in BUILT_IN and value.Value is not None:
+        number = value.Value.VariantType.value
+    return number if number in BUILT_IN else 0
+
+
+def _plain(data: DataValue) -> Any:
+    return data.Value.Value if data.Value is not None else None
+
+
+def _bad(status: int) -> str:
+    """What a bad status of one node means, and what to do."""
+    if status == BAD_NODE_UNKNOWN:
+        return "the server has no such node; compare it with the server's address space, mind capitals"
+    if status in (_DENIED, BAD_NOT_READABLE):
+        return "the server does not let this user read it; allow it there"
+    if status == _NO_ATTRIBUTE:
+        return "this node is no variable; give the NodeId of a variable"
+    name, doc = library().status_codes.get_name_and_doc(status)
+    return f"the server says {name}: {doc}"
+
+
+def _time_ns(stamp: datetime | None) -> int:
+    """ns since 1970; 0 where there is no time, or none that can be meant."""
+    if stamp is None:
+        return 0
+    time_ns = (stamp - _EPOCH) // _MICROSECOND * 1000
+    return time_ns if 0 < time_ns <= _LAST_NS else 0
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
