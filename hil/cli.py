@@ -1,0 +1,114 @@
+"""The command `hil`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DESCRIPTION = """\
+The hardware-in-the-loop rig of edge: simulated PLCs that speak the real protocols over TCP, and the plant behind them.
+"""
+
+_UP = """\
+Starts a simulated PLC for each device of a cell, each in a server process of its own that speaks the device's real
+protocol (S7, Modbus TCP or OPC UA), and simulates the plant behind them. It runs until Ctrl-C or SIGTERM.
+
+The plant is what plant.yaml beside the cell says; where there is none, what the PLCs read stands still.
+"""
+
+_UP_MORE = """\
+examples:
+  hil up recipes/bottling/cell.yaml
+  hil up recipes/bottling/cell.yaml --ports 10201 --endpoints /tmp/endpoints.yaml
+  edge tags recipes/bottling/cell.yaml --endpoints /tmp/endpoints.yaml      (in another terminal)
+
+To see what a lost PLC does, kill its process: `hil up` prints its pid, and it is called hil-DEVICE in ps and top.
+Its memory is empty when it is back; the plant went on meanwhile, with that PLC's outputs off.
+"""
+
+_MODELS = "Lists the plant models for plant.yaml, with their parameters, inputs and outputs."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `hil`; gives the exit code."""
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hil", description=_DESCRIPTION)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    raw = argparse.RawDescriptionHelpFormatter
+    up = commands.add_parser(
+        "up", help="simulated PLCs for a cell, until stopped", description=_UP, epilog=_UP_MORE, formatter_class=raw
+    )
+    up.add_argument("cell", metavar="CELL.yaml", type=Path, help="the cell to simulate")
+    up.add_argument(
+        "--ports", metavar="FROM", type=_port, default=0, help="consecutive ports from this one on (default: free ones)"
+    )
+    up.add_argument(
+        "--endpoints", metavar="FILE", type=Path, help="write there how each device is reached, once all of them answer"
+    )
+    up.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1, this machine only)"
+    )
+    up.add_argument(
+        "--restart-after",
+        metavar="SECONDS",
+        type=_seconds,
+        default=5.0,
+        help="start a PLC whose process ended again after so long, or `never` (default: 5)",
+    )
+    up.set_defaults(run=_up)
+    models = commands.add_parser("models", help="the plant models for plant.yaml", description=_MODELS)
+    models.set_defaults(run=_models)
+    return parser
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no port: 1 to 65535")
+
+
+def _seconds(text: str) -> float | None:
+    if text == "never":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if 0 <= seconds <= 86_400:
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text} is neither a number of seconds nor `never`")
+
+
+def _up(options: argparse.Namespace) -> int:
+    from edge.cell import load_cell
+    from edge.source import Problems, report
+    from hil.plant_file import load_plant
+    from hil.up import Options, up
+
+    problems = Problems()
+    loaded = load_cell(options.cell, problems)
+    plant = load_plant(loaded.cell, problems) if loaded is not None else None
+    if problems.errors or loaded is None or plant is None:
+        sys.stderr.write(report(problems, color=sys.stderr.isatty()))
+        return 1
+    return up(loaded.cell, plant, Options(options.host, options.ports, options.endpoints, options.restart_after))
+
+
+def _models(_options: argparse.Namespace) -> int:
+    from hil.plants import MODELS, Input, Output, Parameter, fields
+
+    for name, model in MODELS.items():
+        about = (model.__doc__ or "").strip().partition("\n")[0]
+        print(f"{name}: {about}")
+        declared = fields(model).values()
+        for title, role in (("parameters", Parameter), ("inputs", Input), ("outputs", Output)):
+            for number, field in enumerate(one for one in declared if type(one.role) is role):
+                unit = field.role.unit or {bool: "true or false"}.get(field.type, "")
+                start = f", {field.start:g}" if role is Parameter and isinstance(field.start, float) else ""
+                print(f"  {title if number == 0 else '':11} {field.name:22} {unit}{start}")
+        print()
+    return 0

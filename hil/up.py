@@ -1,0 +1,198 @@
+"""`hil up`: a simulated PLC for each device of a cell, each a server process, and the plant that they are wired to."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import yaml
+from setproctitle import setproctitle
+
+from drivers.value import Value, from_raw, to_raw
+from edge.cell import Cell, Tag
+from hil.exchange import PERIOD_S
+from hil.plant_file import Plant
+from hil.plc_process import Failure, PlcProcess
+
+START_DEADLINE_S = 30.0
+_LATE_STEPS = 10
+"""So many steps the plant makes up at once where the machine was busy; more are left out."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How `hil up` runs: the first of consecutive ports (0: any free ones), the endpoints file, when a PLC that ended
+    is started again (None: never)."""
+
+    host: str = "127.0.0.1"
+    ports: int = 0
+    endpoints: Path | None = None
+    restart_after_s: float | None = 5.0
+
+
+class Simulation:
+    """The PLCs of a cell and its plant in one loop: the plant steps, then each PLC is watched and exchanges values."""
+
+    def __init__(self, cell: Cell, plant: Plant, options: Options) -> None:
+        """Takes the ports. Raises Failure where one is in use."""
+        self.plant = plant
+        self.options = options
+        self.stopped = False
+        self.plcs: list[PlcProcess] = []
+        self.again_at_s: dict[PlcProcess, float] = {}
+        for place, device in enumerate(cell.devices):
+            tags = [cell.tags[index] for index in device.tags]
+            port = options.ports + place if options.ports else 0
+            self.plcs.append(PlcProcess(device, tags, options.host, port))
+
+    def start(self) -> None:
+        """Starts every PLC and waits until all serve. Raises Failure where one does not."""
+        for plc in self.plcs:
+            plc.start(self._sensors(plc))
+        deadline_s = time.monotonic() + START_DEADLINE_S
+        while not self.stopped and (silent := [plc.device.name for plc in self.plcs if plc.settings is None]):
+            for plc in self.plcs:
+                self._take(plc)
+                if how := plc.ended():
+                    raise Failure(f"{plc.device.name}: {how}")
+            if time.monotonic() > deadline_s:
+                raise Failure(f"{', '.join(silent)}: does not serve after {START_DEADLINE_S:g} s")
+            time.sleep(PERIOD_S / 2)
+
+    def run(self) -> None:
+        """Runs until `stopped`."""
+        next_s = time.monotonic()
+        while not self.stopped:
+            now_s = time.monotonic()
+            next_s = max(next_s, now_s - _LATE_STEPS * PERIOD_S)
+            while next_s <= now_s:
+                self.plant.step(PERIOD_S)
+                next_s += PERIOD_S
+            for plc in self.plcs:
+                self._watch(plc, now_s)
+            time.sleep(max(next_s - time.monotonic(), 0))
+
+    def stop(self) -> None:
+        """Ends every process and gives up the ports."""
+        for plc in self.plcs:
+            plc.terminate()
+        for plc in self.plcs:
+            plc.close()
+
+    def _watch(self, plc: PlcProcess, now_s: float) -> None:
+        if plc.process is None:
+            if now_s >= self.again_at_s.get(plc, now_s + 1):
+                plc.start(self._sensors(plc))
+            return
+        served = plc.settings is not None
+        self._take(plc)
+        plc.bring(self._sensors(plc))
+        if not served and plc.settings is not None:
+            say(f"{plc.device.name}: serves again on {plc.place} (pid {plc.process.pid}), its memory cleared")
+            write_endpoints(self.options.endpoints, self.plcs)
+        elif how := plc.ended():
+            self._lose(plc, how, now_s)
+
+    def _lose(self, plc: PlcProcess, how: str, now_s: float) -> None:
+        """A PLC without power: its outputs are off, the plant goes on."""
+        for tag in plc.tags:
+            if tag.writable:
+                self.plant.write(tag.index, in_unit(tag, _off(tag)))
+        after_s = self.options.restart_after_s
+        if after_s is None:
+            self.again_at_s.pop(plc, None)
+            say(f"{plc.device.name}: {how}; it stays away")
+        else:
+            self.again_at_s[plc] = now_s + after_s
+            say(f"{plc.device.name}: {how}; it starts again on {plc.place} in {after_s:g} s")
+
+    def _take(self, plc: PlcProcess) -> None:
+        for index, value in plc.receive().items():
+            tag = plc.tags[index]
+            self.plant.write(tag.index, in_unit(tag, value))
+
+    def _sensors(self, plc: PlcProcess) -> dict[int, Value]:
+        return {place: raw(tag, self.plant.read(tag.index)) for place, tag in enumerate(plc.tags) if not tag.writable}
+
+
+def raw(tag: Tag, value: Value) -> Value:
+    """A value in the tag's unit as the raw value of its type, which it does not leave: a sensor saturates."""
+    kind = tag.type
+    if isinstance(value, str):
+        return value.encode()[: kind.size].decode(errors="ignore")
+    if isinstance(value, bool):
+        return value
+    plain = tag.scale.to_raw(value) if tag.scale is not None else value
+    return to_raw(min(max(plain, kind.low), kind.high), kind, None)
+
+
+def in_unit(tag: Tag, value: Value) -> Value | None:
+    """A raw value in the tag's unit; None where it is no number."""
+    return from_raw(value, tag.scale)
+
+
+def _off(tag: Tag) -> Value:
+    if tag.type.kind == "string":
+        return ""
+    return False if tag.type.kind == "bool" else 0
+
+
+def write_endpoints(path: Path | None, plcs: Sequence[PlcProcess]) -> None:
+    """Writes the settings that reach each device, whole or not at all."""
+    if path is None:
+        return
+    settings = {plc.device.name: plc.settings for plc in plcs if plc.settings is not None}
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    draft.replace(path)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def up(cell: Cell, plant: Plant, options: Options) -> int:
+    """Simulates the cell until SIGTERM or SIGINT; gives the exit code. Must run in the main thread."""
+    setproctitle("hil-up")
+    simulation: Simulation | None = None
+    try:
+        simulation = Simulation(cell, plant, options)
+        _stop_on_signals(simulation)
+        simulation.start()
+        if not simulation.stopped:
+            _show(cell, plant, simulation)
+            write_endpoints(options.endpoints, simulation.plcs)
+        simulation.run()
+        return 0
+    except Failure as failure:
+        say(f"hil up: {failure}")
+        return 1
+    finally:
+        if simulation is not None:
+            simulation.stop()
+        if options.endpoints is not None:
+            options.endpoints.unlink(missing_ok=True)
+
+
+def _stop_on_signals(simulation: Simulation) -> None:
+    def stop(_signal: int, _frame: object) -> None:
+        simulation.stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
+    plcs = simulation.plcs
+    say(f"cell {cell.name}: {len(plcs)} simulated PLC{'s' if len(plcs) != 1 else ''}, {plant.title}")
+    width = max((len(plc.device.name) for plc in plcs), default=0)
+    for plc in plcs:
+        settings = plc.settings or {}
+        where = settings.get("url") or plc.place
+        extra = "".join(f", {key} {settings[key]}" for key in ("security", "user") if settings.get(key))
+        pid = plc.process.pid if plc.process is not None else 0
+        say(f"  {plc.device.name:{width}}  {plc.device.driver:6}  pid {pid:<7} {where}{extra}")
+    if simulation.options.endpoints is not None:
+        say(f"endpoints: {simulation.options.endpoints}")
+    say("Ctrl-C ends it.")
