@@ -40,12 +40,15 @@ class Unit(msgspec.Struct, frozen=True):
     def _combined(self, other: "Unit", sign: int, between: str) -> "Unit":
         if self.offset or other.offset:
             raise TypeError(f"{self.name if self.offset else other.name} has a zero of its own")
+        if other == NONE:
+            return self
         dimension = tuple(a + sign * b for a, b in zip(self.dimension, other.dimension, strict=True))
         factor = self.factor * other.factor**sign
         if dimension == NONE.dimension and factor == 1:
             return NONE
         right = f"({other.name})" if sign < 0 and re.search("[·*/]", other.name) else other.name
-        name = f"{self.name or '1'}{between}{right}" if right and (self.name or sign < 0) else self.name or right
+        left = self.name or ("1" if sign < 0 else "")
+        name = f"{left}{between}{right}" if left and right else left or right
         return Unit(name, dimension, factor)
 
 
@@ -170,13 +173,15 @@ def convert(value: float, source: Unit, target: Unit) -> float:
     return float(Fraction(value) * k + c)
 
 
+def quantity(unit: Unit) -> str:
+    """What a unit measures, for a message: `a volume`; "" where that has no common name."""
+    return "a difference of temperatures" if unit.difference else _QUANTITIES.get(unit.dimension, "")
+
+
 def describe(unit: Unit) -> str:
-    """What a unit measures, for a message: `L, a volume`, `1/h`, `no unit`."""
-    if not unit.name:
-        return "no unit" if unit.dimension == NONE.dimension else "a unit of another kind"
-    quantity = _QUANTITIES.get(unit.dimension, "")
-    quantity = "a difference of temperatures" if unit.difference else quantity
-    return f"{unit.name}, {quantity}" if quantity else unit.name
+    """A unit and what it measures, for a message: `L, a volume`, `1/h2`, `no unit`."""
+    named = quantity(unit) if unit.name else ""
+    return f"{unit.name}, {named}" if named else unit.name or "no unit"
 
 
 _MAX_SECONDS = 10 * 366 * 86_400
@@ -360,8 +365,8 @@ _WORDS = {
 }
 
 _QUANTITIES: dict[Dimension, str] = {
-    parse(text).dimension: quantity
-    for text, quantity in (
+    parse(text).dimension: named
+    for text, named in (
         ("%", "a ratio"),
         ("m", "a length"),
         ("m2", "an area"),
