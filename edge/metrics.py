@@ -1,0 +1,128 @@
+"""Every Prometheus name, once: what a View knows, as metric families (Prometheus text format 0.0.4 and OpenMetrics)."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from drivers.value import is_good
+from edge import __version__
+from edge.messages import BOUNDS_S
+from edge.view import View
+
+ALARM_KINDS = ("interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss")
+
+
+class ViewCollector(Collector):
+    """Collects from a View when it is scraped. `restarts` counts the restarts of each process, where that is known."""
+
+    def __init__(self, view: View, restarts: Mapping[str, int]) -> None:
+        self.view = view
+        self.restarts = restarts
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._loop()
+        yield from self._devices()
+        yield from self._tags()
+        yield from self._batches()
+        yield self._alarms()
+        yield _counter(
+            "edge_process_restarts", "Restarts of a process by the daemon.", ["process"], self.restarts.items()
+        )
+        build = InfoMetricFamily("edge_build", "The version of edge and of the Python that runs it.")
+        build.add_metric([], {"version": __version__, "python": platform.python_version()})
+        yield build
+
+    def _loop(self) -> Iterator[Metric]:
+        loop = self.view.loop
+        if loop is None:
+            return
+        lateness = HistogramMetricFamily("edge_cycle_lateness_seconds", "How late a scan cycle began.")
+        lateness.add_metric([], _buckets(loop.lateness), loop.lateness_sum_s)
+        yield lateness
+        duration = HistogramMetricFamily("edge_cycle_duration_seconds", "How long a scan cycle took.")
+        duration.add_metric([], _buckets(loop.duration), loop.duration_sum_s)
+        yield duration
+        yield CounterMetricFamily("edge_cycle_overruns", "Scan cycles that were skipped.", value=loop.overruns)
+        yield CounterMetricFamily(
+            "edge_records_dropped", "Records of a cycle that the journal missed.", value=loop.dropped
+        )
+
+    def _devices(self) -> Iterator[Metric]:
+        up = GaugeMetricFamily("edge_device_up", "1 while the device answers.", labels=["device", "driver"])
+        scan = HistogramMetricFamily("edge_device_scan_seconds", "How long a scan took.", labels=["device"])
+        errors = CounterMetricFamily("edge_device_errors", "Scans and writes that failed.", labels=["device"])
+        for device in self.view.devices:
+            name, stats = device.device.name, device.stats
+            up.add_metric([name, device.device.driver], device.up)
+            if stats is not None:
+                scan.add_metric([name], _buckets(stats.scan), stats.scan_sum_s)
+                errors.add_metric([name], stats.errors)
+        yield from (up, scan, errors)
+
+    def _tags(self) -> Iterator[Metric]:
+        values = GaugeMetricFamily("edge_tag_value", "The value of a good number or bool.", labels=["tag", "unit"])
+        quality = GaugeMetricFamily("edge_tag_quality", "1 good, 0 bad (OPC UA StatusCode).", labels=["tag"])
+        for device in self.view.devices:
+            for tag, value, status, _ in device.readings():
+                quality.add_metric([tag.name], is_good(status))
+                if value is not None and not isinstance(value, str):
+                    values.add_metric([tag.name, tag.unit], value)
+        yield from (values, quality)
+
+    def _batches(self) -> Iterator[Metric]:
+        view = self.view
+        state = GaugeMetricFamily(
+            "edge_batch_state", "1 for the state that a batch is in (ISA-88).", labels=["batch", "recipe", "state"]
+        )
+        steps = GaugeMetricFamily(
+            "edge_step_seconds", "How long an active step has run.", labels=["batch", "recipe", "step"]
+        )
+        for batch in view.batches.values():
+            state.add_metric([batch.batch, batch.recipe, batch.state], 1)
+            longest: dict[str, float] = {}
+            for step in batch.steps.values():
+                longest[step.name] = max(longest.get(step.name, 0.0), view.seconds(batch, step))
+            for name, seconds in longest.items():
+                steps.add_metric([batch.batch, batch.recipe, name], seconds)
+        yield from (state, steps)
+
+    def _alarms(self) -> Metric:
+        alarms = GaugeMetricFamily("edge_alarms_active", "Alarms whose cause is still there.", labels=["kind"])
+        counts = Counter(alarm.kind for alarm in self.view.alarms.values() if alarm.active)
+        for kind in dict.fromkeys([*ALARM_KINDS, *counts]):
+            alarms.add_metric([kind], counts[kind])
+        return alarms
+
+
+def registry(view: View, restarts: Mapping[str, int] | None = None) -> CollectorRegistry:
+    """A registry of its own over a View; nothing global is touched."""
+    found = CollectorRegistry()
+    found.register(ViewCollector(view, restarts or {}))
+    return found
+
+
+def _counter(name: str, text: str, labels: list[str], values: Iterable[tuple[str, int]]) -> Metric:
+    counter = CounterMetricFamily(name, text, labels=labels)
+    for label, value in values:
+        counter.add_metric([label], value)
+    return counter
+
+
+def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Counts per bucket of BOUNDS_S as Prometheus wants them: cumulative, the last one `+Inf`."""
+    total = 0
+    buckets: list[tuple[str, float]] = []
+    for bound, count in zip([*map(repr, BOUNDS_S), "+Inf"], counts, strict=True):
+        total += count
+        buckets.append((bound, total))
+    return buckets

@@ -1,0 +1,465 @@
+"""What a watcher knows of the loop: tags, devices, batches, alarms, from the packets that the loop sends anyway.
+
+The API, the metrics and the console look through a View; it never makes the loop wait and never shows a value that it
+cannot vouch for: what a lost device, a lost packet or a silent loop has left behind is bad at once.
+"""
+
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value, is_good
+from edge import states
+from edge.batch import Alarm, BatchState, BranchState, State
+from edge.devices import DeviceView, Json, iso
+from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
+from edge.messages import (
+    MESSAGE,
+    AlarmAcknowledged,
+    AlarmCleared,
+    AlarmRaised,
+    Answered,
+    Asked,
+    BatchRemoved,
+    BatchStarted,
+    CommandDone,
+    DeviceReport,
+    DeviceStats,
+    Event,
+    LoopStats,
+    Recorded,
+    Snapshot,
+    StateChanged,
+    StepEnded,
+    StepStarted,
+    TagReport,
+    unpack_events,
+    unpack_inward,
+    unpack_outward,
+)
+from edge.program import Plan, Recipe
+from edge.sequence import active
+
+LOG_LENGTH = 200
+MAX_ALARMS = 256
+CLOCK_RUNS = frozenset({"running", "pausing"})
+"""The states in which a batch's clock runs (as the engine counts it)."""
+
+_snapshot = msgspec.msgpack.Decoder(State)
+
+
+class StepView(msgspec.Struct):
+    """An active step: `since` is the batch's clock when it started, or the cycle where a handler runs it."""
+
+    step: int
+    name: str
+    branch: str
+    since: int
+    handler: bool = False
+
+
+class BatchView(msgspec.Struct):
+    """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970."""
+
+    batch: str
+    recipe: str
+    hash: str
+    by: str
+    parameters: dict[str, Value]
+    state: str = "idle"
+    cause: str = ""
+    changed_by: str = ""
+    started_ns: int | None = None
+    since_ns: int | None = None
+    clock: int = 0
+    at: int = 0
+    steps: dict[tuple[str, int], StepView] = {}
+    questions: dict[int, Asked] = {}
+    answers: dict[str, Value] = {}
+    recorded: list[Recorded] = []
+
+    def active_cycles(self, step: StepView, cycle: int) -> int:
+        """How many cycles a step's clock has run."""
+        return max(0, (cycle if step.handler else self.clock_at(cycle)) - step.since)
+
+    def clock_at(self, cycle: int) -> int:
+        return self.clock + (max(0, cycle - self.at) if self.state in CLOCK_RUNS else 0)
+
+
+class View:
+    """One watcher's knowledge of a cell. `feed` it the packets of the loop and of the fieldbus processes.
+
+    While `incomplete`, it lacks something that only a Snapshot brings: send the loop a Hello. `alive` is False until
+    the loop is heard, and after `silence`.
+    """
+
+    def __init__(self, plan: Plan, now_ns: Callable[[], int] = time.time_ns) -> None:
+        cell = plan.cell
+        self.plan = plan
+        self.incomplete = True
+        self.alive = False
+        self.cycle = 0
+        self.devices = [
+            DeviceView(device, layout, [cell.tags[tag] for tag in device.tags])
+            for device, layout in zip(cell.devices, layouts(cell), strict=True)
+        ]
+        self.batches: dict[str, BatchView] = {}
+        self.alarms: dict[int, Alarm] = {}
+        self.alarm_times: dict[int, int] = {}
+        self.loop: LoopStats | None = None
+        self.log: deque[tuple[int, int, Event | DeviceReport]] = deque(maxlen=LOG_LENGTH)
+        self._number = 0
+        self._now_ns = now_ns
+        self._by_name = {one.device.name: one for one in self.devices}
+        self._unit_of = {device: unit for unit, devices in cell.units.items() for device in devices}
+
+    # --- what comes in -----------------------------------------------------------------------------------------------
+
+    def feed(self, packet: bytes) -> Sequence[Event]:
+        """Takes one packet in; gives the events that it brought. Bytes that are no packet make the view incomplete."""
+        try:
+            if packet[0] == RECORD:
+                return self._record(packet)
+            if packet[0] == MESSAGE:
+                self._message(packet)
+        except (struct.error, IndexError, msgspec.MsgspecError):
+            self._miss()
+        return ()
+
+    def silence(self) -> None:
+        """The loop is not heard any more: nothing that it said counts now."""
+        self.alive = False
+        self._miss()
+        for device in self.devices:
+            device.lose(BAD_NO_COMMUNICATION, "the control loop is silent", "see the log of the edge service")
+
+    def _miss(self) -> None:
+        """Something was not understood: an `unchanged` frame could now confirm a value that is not the last one."""
+        self.incomplete = True
+        for device in self.devices:
+            device.turn_bad(BAD_WAITING)
+
+    def _record(self, packet: bytes) -> Sequence[Event]:
+        cycle, inputs, outputs, packed = unpack_record(packet)
+        events = unpack_events(packed)
+        self._hear(cycle)
+        for frame in inputs:
+            if frame[0] == INPUT:
+                self.devices[device_of(frame)].take(frame, cycle)
+            elif frame[0] == MESSAGE:
+                self._inward(frame)
+        for frame in outputs:
+            if frame[0] == OUTPUT:
+                self.devices[device_of(frame)].take_levels(frame)
+        for event in events:
+            self._event(event)
+        return events
+
+    def _hear(self, cycle: int) -> None:
+        if not self.alive or cycle < self.cycle:
+            self.incomplete = True
+        self.alive = True
+        self.cycle = cycle
+
+    def _inward(self, packet: bytes) -> None:
+        match unpack_inward(packet):
+            case DeviceReport() as report:
+                device = self.devices[report.device]
+                if report.up != device.up:
+                    self._note(report)
+                if report.up:
+                    device.find()
+                    device.seen = self.cycle
+                else:
+                    device.lose(report.status, report.text, report.hint)
+                    device.seen = self.cycle
+            case TagReport() as report:
+                troubles = self.devices[self.plan.cell.tags[report.tag].device].troubles
+                if is_good(report.status):
+                    troubles.pop(report.tag, None)
+                else:
+                    troubles[report.tag] = report
+            case _:
+                pass
+
+    def _message(self, packet: bytes) -> None:
+        match unpack_outward(packet):
+            case Snapshot() as snapshot:
+                self._restore(_snapshot.decode(snapshot.state), snapshot.cycle)
+            case LoopStats() as stats:
+                self.loop = stats
+                self._hear(stats.cycle)
+            case DeviceStats() as stats:
+                self.devices[stats.device].stats = stats
+            case _:
+                pass
+
+    def _restore(self, state: State, cycle: int) -> None:
+        self.alive, self.cycle, self.incomplete = True, cycle, False
+        for device in self.devices:
+            device.restore(state)
+        known, self.batches = self.batches, {}
+        for batch in state.batches.values():
+            self.batches[batch.batch] = self._restored(batch, known.get(batch.batch))
+        now = self._now_ns()
+        self.alarms = dict(state.alarms)
+        scan = self.plan.cell.scan_ns
+        self.alarm_times = {number: now - (cycle - one.cycle) * scan for number, one in state.alarms.items()}
+
+    def _restored(self, batch: BatchState, known: BatchView | None) -> BatchView:
+        """A batch as the engine has it, with what only the events had told (times, recorded values)."""
+        recipe = self.plan.recipes[batch.recipe]
+        count = len(recipe.parameters)
+        values = dict(zip(recipe.variables, batch.variables, strict=False))
+        parameters = {one.name: value for one in recipe.parameters if (value := values.get(one.name)) is not None}
+        view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state, batch.cause)
+        view.clock, view.at = batch.clock, self.cycle
+        view.questions = dict(batch.prompts)
+        view.answers = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
+        for root, handler in ((batch.body, False), (batch.handling, True)):
+            for branch, path in active(root) if root is not None else ():
+                for step in _entered(branch, path, recipe):
+                    step.handler = handler
+                    step.since = branch.since if branch.begun else self.cycle if handler else batch.clock
+                    view.steps[step.branch, step.step] = step
+        if known is not None:
+            view.started_ns, view.recorded = known.started_ns, known.recorded
+            view.since_ns = known.since_ns if known.state == view.state else None
+        return view
+
+    def recall(self, batch: str, started_ns: int, since_ns: int | None, recorded: Sequence[Recorded]) -> None:
+        """What the batch record knows of a batch that was already running when this view began."""
+        view = self.batches.get(batch)
+        if view is not None and view.started_ns is None:
+            view.started_ns = started_ns
+            view.since_ns = view.since_ns or since_ns
+            view.recorded = [*recorded, *(one for one in view.recorded if one not in recorded)]
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def _note(self, event: Event | DeviceReport) -> None:
+        self._number += 1
+        self.log.append((self._number, self._now_ns(), event))
+
+    def _event(self, event: Event) -> None:
+        if not isinstance(event, CommandDone):
+            self._note(event)
+        match event:
+            case BatchStarted():
+                now = self._now_ns()
+                started = BatchView(event.batch, event.recipe, event.hash, event.by, event.parameters)
+                started.started_ns = started.since_ns = now
+                started.at = self.cycle
+                self.batches[event.batch] = started
+            case BatchRemoved():
+                self.batches.pop(event.batch, None)
+            case AlarmRaised() | AlarmCleared() | AlarmAcknowledged():
+                self._alarm(event)
+            case CommandDone() | StateChanged(state="idle"):
+                pass
+            case StateChanged() | StepStarted() | StepEnded() | Recorded() | Asked() | Answered():
+                batch = self.batches.get(event.batch)
+                if batch is None:
+                    self.incomplete = True
+                else:
+                    self._batch_event(batch, event)
+            case _:
+                pass
+
+    def _batch_event(
+        self, batch: BatchView, event: StateChanged | StepStarted | StepEnded | Recorded | Asked | Answered
+    ) -> None:
+        match event:
+            case StateChanged():
+                batch.clock, batch.at = batch.clock_at(self.cycle), self.cycle
+                batch.state, batch.cause, batch.changed_by = event.state, event.cause, event.by
+                batch.since_ns = self._now_ns()
+                if event.state in states.ENDED:
+                    batch.questions = {}
+            case StepStarted():
+                handler = batch.state in states.HANDLED
+                since = self.cycle if handler else batch.clock_at(self.cycle)
+                started = StepView(event.step, event.name, event.branch, since, handler)
+                batch.steps[event.branch, event.step] = started
+            case StepEnded():
+                ended = batch.steps.pop((event.branch, event.step), None)
+                if ended is None:
+                    self.incomplete = True
+                for prompt in [one.prompt for one in batch.questions.values() if one.step == event.step]:
+                    del batch.questions[prompt]
+            case Recorded():
+                batch.recorded = [*batch.recorded, event]
+            case Asked():
+                batch.questions[event.prompt] = event
+            case Answered():
+                batch.questions.pop(event.prompt, None)
+                if event.name:
+                    batch.answers[event.name] = event.value
+
+    def _alarm(self, event: AlarmRaised | AlarmCleared | AlarmAcknowledged) -> None:
+        if isinstance(event, AlarmRaised):
+            self.alarms[event.alarm] = Alarm(
+                event.alarm, event.kind, event.say, self.cycle, event.batch, event.device, event.tag
+            )
+            self.alarm_times[event.alarm] = self._now_ns()
+            if event.kind == "device-lost":
+                self._lost_by_age(event)
+            if len(self.alarms) > MAX_ALARMS:
+                old = next((number for number, one in self.alarms.items() if not one.active), event.alarm)
+                self.alarms.pop(old)
+            return
+        alarm = self.alarms.get(event.alarm)
+        if alarm is None:
+            return
+        if isinstance(event, AlarmAcknowledged):
+            alarm = msgspec.structs.replace(alarm, acknowledged=True)
+        else:
+            alarm = msgspec.structs.replace(alarm, active=False)
+        if alarm.acknowledged and not alarm.active:
+            del self.alarms[event.alarm]
+            self.alarm_times.pop(event.alarm, None)
+        else:
+            self.alarms[event.alarm] = alarm
+
+    def _lost_by_age(self, event: AlarmRaised) -> None:
+        """The engine has given a silent device up by itself: no report says so, only the alarm."""
+        device = self._by_name.get(event.device)
+        if device is not None and device.up and device.seen < self.cycle:
+            device.lose(BAD_TIMEOUT, event.say.get("en", "its fieldbus process sends nothing"))
+
+    # --- what it knows -----------------------------------------------------------------------------------------------
+
+    def owner(self, device: int) -> str | None:
+        """The batch that owns the device's unit."""
+        unit = self._unit_of.get(device)
+        for batch in self.batches.values():
+            recipe = self.plan.recipes.get(batch.recipe)
+            if recipe is not None and unit in recipe.uses and batch.state not in states.ENDED:
+                return batch.batch
+        return None
+
+    def seconds(self, batch: BatchView, step: StepView) -> float:
+        """How long a step has been active; its clock stands while the batch is held."""
+        return batch.active_cycles(step, self.cycle) * self.plan.cell.scan_ns / 1e9
+
+    def tags(self) -> Json:
+        """Every tag: value (None unless good), quality, source time, unit; an output has its level and owner too."""
+        found: Json = {}
+        for device in self.devices:
+            found |= device.tag_states(self.owner(device.device.index))
+        return found
+
+    def state(self) -> Json:
+        """Everything, ready for JSON: what the API gives and the page shows. Sections of named things are objects."""
+        cell = self.plan.cell
+        return {
+            "cell": cell.name,
+            "scan_s": cell.scan_ns / 1e9,
+            "cycle": self.cycle,
+            "loop": self._loop(),
+            "devices": {one.device.name: one.state() for one in self.devices},
+            "units": {
+                unit: {
+                    "devices": [cell.devices[device].name for device in devices],
+                    "owner": self.owner(devices[0]) if devices else None,
+                }
+                for unit, devices in cell.units.items()
+            },
+            "tags": self.tags(),
+            "batches": {name: self.batch(one) for name, one in self.batches.items()},
+            "alarms": {str(number): self._alarm_json(one) for number, one in self.alarms.items()},
+            "log": {str(number): self._entry(time_ns, event) for number, time_ns, event in self.log},
+            "recipes": recipes(self.plan),
+        }
+
+    def _loop(self) -> Json:
+        stats = self.loop
+        return {
+            "alive": self.alive,
+            "overruns": stats.overruns if stats else 0,
+            "dropped": stats.dropped if stats else 0,
+        }
+
+    def batch(self, batch: BatchView) -> Json:
+        """One batch, ready for JSON."""
+        recipe = self.plan.recipes.get(batch.recipe)
+        return {
+            "recipe": batch.recipe,
+            "state": batch.state,
+            "cause": batch.cause,
+            "by": batch.by,
+            "started": iso(batch.started_ns),
+            "since": iso(batch.since_ns),
+            "commands": list(states.allowed(batch.state)),
+            "parameters": batch.parameters,
+            "steps": [self._step(batch, step, recipe) for step in batch.steps.values()],
+            "questions": [msgspec.to_builtins(one) for one in batch.questions.values()],
+            "answers": batch.answers,
+            "recorded": [
+                {"name": one.name, "value": one.value, "unit": one.unit, "step": one.step} for one in batch.recorded
+            ],
+        }
+
+    def _step(self, batch: BatchView, step: StepView, recipe: Recipe | None) -> Json:
+        entry: Json = {"step": step.step, "name": step.name, "branch": step.branch}
+        entry["seconds"] = int(self.seconds(batch, step))
+        if recipe is not None:
+            source = recipe.steps[step.step]
+            entry |= {"kind": source.kind, "condition": source.condition, "limit": self._limit(source.within)}
+        return entry
+
+    def _limit(self, within: object) -> float | None:
+        return within * self.plan.cell.scan_ns / 1e9 if isinstance(within, int) else None
+
+    def _alarm_json(self, alarm: Alarm) -> Json:
+        return {
+            "kind": alarm.kind,
+            "say": alarm.say,
+            "time": iso(self.alarm_times.get(alarm.alarm)),
+            "batch": alarm.batch,
+            "device": alarm.device,
+            "tag": alarm.tag,
+            "active": alarm.active,
+            "acknowledged": alarm.acknowledged,
+        }
+
+    def _entry(self, time_ns: int, event: Event | DeviceReport) -> Json:
+        entry: Json = {"time": iso(time_ns), **msgspec.to_builtins(event)}
+        if isinstance(event, DeviceReport):
+            entry["device"] = self.plan.cell.devices[event.device].name
+        return entry
+
+
+def _entered(branch: BranchState, path: str, recipe: Recipe) -> Iterable[StepView]:
+    """The steps of a branch that are entered and not left: the active one, and those that were entered with it."""
+    for place in range(branch.at, branch.entered):
+        step = recipe.steps[branch.block[place]]
+        yield StepView(step.index, step.name, path, 0)
+
+
+def recipes(plan: Plan) -> Json:
+    """The recipes that can be started, ready for JSON: titles by language, parameters with unit, range and default."""
+    return {
+        name: {
+            "title": recipe.say,
+            "uses": list(recipe.uses),
+            "tags": [plan.cell.tags[tag].name for tag in sorted({*recipe.inputs, *recipe.outputs})],
+            "parameters": [
+                {
+                    "name": one.name,
+                    "type": one.type,
+                    "unit": one.unit,
+                    "default": one.default,
+                    "low": one.low,
+                    "high": one.high,
+                    "choices": list(one.choices),
+                    "say": one.say,
+                }
+                for one in recipe.parameters
+            ],
+        }
+        for name, recipe in plan.recipes.items()
+    }
