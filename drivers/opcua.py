@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import msgspec
 
 from drivers.driver import AddressError, DeviceError, Node, Point
 from drivers.identity import Identity
 from drivers.opcua_node import BUILT_IN, NodeAddress, convert, format_address, kind_number, parse_address, refusal
-from drivers.opcua_session import OpcUaSettings, Session, library, open_session
+from drivers.opcua_session import OpcUaSettings, Session, library, load_identity, open_session
 from drivers.value import (
     BAD_NODE_UNKNOWN,
     BAD_NOT_CONNECTED,
@@ -77,9 +76,14 @@ class OpcUaDriver:
         if self._session is not None and not self._session.lost:
             return
         if self._settings.policy != "None" and self._own is None:
-            self._own = await asyncio.to_thread(self._settings.load_identity)
-        self._session = session = await open_session(self._settings, self._own)
-        self._nodes = await self._look_up(session)
+            self._own = await load_identity(self._settings)
+        session = await open_session(self._settings, self._own)
+        try:
+            self._nodes = await self._look_up(session)
+        except BaseException:
+            await session.end()
+            raise
+        self._session = session
 
     async def scan(self) -> Sequence[Reading]:
         session = self._connected()
@@ -173,7 +177,7 @@ class OpcUaDriver:
         answers = await _attributes(session, server, (ua.AttributeIds.Value,), self._settings.batch)
         array, *most = [_plain(answer) for (answer,) in answers]
         batch = min([self._settings.batch, *(limit for limit in most if isinstance(limit, int) and limit > 0)])
-        namespaces = [str(uri) for uri in array or ()]
+        namespaces = [str(uri) for uri in cast("list[Any]", array)] if isinstance(array, list) else []
         ids = [self._node_id(at, namespaces) for at in range(len(self._points))]
         known = [(index, node) for index, node in enumerate(ids) if node is not None]
         reads: list[tuple[list[int], Any]] = []

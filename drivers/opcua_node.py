@@ -111,7 +111,10 @@ def convert(value: Any, built_in: int, is_array: bool, kind: DataType) -> tuple[
         declare = "string[80]" if found.kind == "string" else found.name
         return None, BAD_TYPE_MISMATCH, f"it is {found.name} at the server, not {kind.name}: declare `type: {declare}`"
     if kind.kind == "string":
-        fits = len(value.encode()) <= kind.size
+        try:
+            fits = len(value.encode()) <= kind.size
+        except UnicodeEncodeError:
+            return None, BAD_TYPE_MISMATCH, "its text is not UTF-8, which OPC UA demands: correct it at the server"
     elif kind.kind == "float":
         fits = not math.isfinite(value) or abs(value) <= kind.high
     else:

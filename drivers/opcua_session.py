@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 SESSION_MS = 60_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
 CHANNEL_MS = 3_600_000
+_KEY_S = 60  # making a key takes seconds on a small machine
 _POLICY = "http://opcfoundation.org/UA/SecurityPolicy#"
 _MODES = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}  # OPC 10000-4, 7.20 MessageSecurityMode
 _ENCRYPTED = 3
@@ -118,12 +119,6 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises DeviceError where it cannot be had."""
         return self.password.read() if isinstance(self.password, Secret) else None
 
-    def load_identity(self) -> Identity:
-        """Edge's own certificate; making one takes up to some seconds. Raises DeviceError."""
-        if self.certificate is not None and self.key is not None:
-            return identity.load_identity(Path(self.certificate), Path(self.key))
-        return identity.own_identity(identity.state_directory("pki"), "client", identity.application_uri())
-
 
 class Session:
     """An activated session. Nothing runs between two requests: no task is left when it ends."""
@@ -180,6 +175,22 @@ class Session:
     async def end(self) -> None:
         """Ends session, channel and socket within the deadline."""
         await _end(self._client, self._settings.timeout, politely=True)
+
+
+async def load_identity(settings: OpcUaSettings) -> Identity:
+    """Edge's own certificate, the cell's or one that edge makes once. Raises DeviceError."""
+    try:
+        async with asyncio.timeout(_KEY_S):
+            return await asyncio.to_thread(_load_identity, settings)
+    except TimeoutError as error:
+        text = f"edge could not load or make its certificate within {_KEY_S} s"
+        raise DeviceError(text, "is this machine very busy, is its disk well?", status=BAD_CONFIGURATION) from error
+
+
+def _load_identity(settings: OpcUaSettings) -> Identity:
+    if settings.certificate is not None and settings.key is not None:
+        return identity.load_identity(Path(settings.certificate), Path(settings.key))
+    return identity.own_identity(identity.state_directory("pki"), "client", identity.application_uri())
 
 
 async def open_session(settings: OpcUaSettings, own: Identity | None) -> Session:

@@ -50,29 +50,21 @@ class OpcUaPlc:
         self._told: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
-        ua, settings = library(), self._settings
-        secure = settings.policy != "None" or settings.user is not None
-        own = await asyncio.to_thread(self._identity) if secure else None
-        password = _password_file(own.path.with_name("password")) if own is not None and settings.user else None
-        users = _Users(settings.user, password, encrypted=settings.policy != "None")
-        self._server = server = _new_server(users)
-        server.disable_clock()
-        server.set_server_name(self._name)
-        server.set_endpoint(f"opc.tcp://{_bracketed(host)}:{port}/")
-        server.set_security_policy(self._policies())
-        server.set_identity_tokens([ua.UserNameIdentityToken if settings.user else ua.AnonymousIdentityToken])
-        await server.init()
-        await server.set_application_uri(self._uri)
-        if own is not None:
-            await server.load_certificate(own.certificate)
-            await server.load_private_key(own.key)
-        await self._add_variables()
-        # The clock is read when somebody asks: as a task it would write every second, and stopping would wait for it.
-        clock = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
-        server.iserver.set_attribute_value_callback(clock, _now)
-        await server.start()
+        settings = self._settings
+        named = settings.user is not None
+        own = await asyncio.to_thread(self._identity) if settings.policy != "None" or named else None
+        password = _password_file(own.path.with_name("password")) if own is not None and named else None
+        authority = f"[{host}]" if ":" in host else host
+        self._server = server = _new_server(_Users(settings.user, password, encrypted=settings.policy != "None"))
+        try:
+            server.set_endpoint(f"opc.tcp://{authority}:{port}/")
+            await self._prepare(own)
+            await server.start()
+        except BaseException:
+            self._server, self._variables = None, []
+            raise
         return {
-            "url": f"opc.tcp://{_bracketed(host)}:{server.bserver.port}",
+            "url": f"opc.tcp://{authority}:{server.bserver.port}",
             "security": settings.security,
             "user": settings.user,
             "password": {"file": str(password)} if password is not None else None,
@@ -130,6 +122,22 @@ class OpcUaPlc:
         if settings.policy != "None":
             return [offered.Basic256Sha256_Sign if settings.mode == 2 else offered.Basic256Sha256_SignAndEncrypt]
         return [offered.NoSecurity, *([offered.Basic256Sha256_SignAndEncrypt] if settings.user else [])]
+
+    async def _prepare(self, own: Identity | None) -> None:
+        ua, server = library(), self._server
+        server.set_server_name(self._name)
+        server.set_security_policy(self._policies())
+        server.set_identity_tokens([ua.UserNameIdentityToken if self._settings.user else ua.AnonymousIdentityToken])
+        server.disable_clock()
+        await server.init()
+        await server.set_application_uri(self._uri)
+        if own is not None:
+            await server.load_certificate(own.certificate)
+            await server.load_private_key(own.key)
+        await self._add_variables()
+        # The clock is read when somebody asks: as a task it would write every second, and stopping would wait for it.
+        clock = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
+        server.iserver.set_attribute_value_callback(clock, _now)
 
     async def _add_variables(self) -> None:
         ua, server = library(), self._server
@@ -237,7 +245,3 @@ def _pre_write() -> Any:
     from asyncua.common.callback import CallbackType
 
     return CallbackType.PreWrite
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

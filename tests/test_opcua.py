@@ -9,20 +9,15 @@ import struct
 import subprocess
 import sys
 import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from drivers import driver, identity, opcua_session
-from drivers.driver import AddressError, DeviceError, Point
-from drivers.identity import Secret
-from drivers.opcua import OpcUaDriver
-from drivers.opcua_node import BUILT_IN, NodeAddress, convert, format_address, kind_number, parse_address, refusal
+from drivers.driver import DeviceError, Point
+from drivers.opcua import OpcUaDriver, _below
 from drivers.opcua_session import OpcUaSettings
 from drivers.value import (
     BAD_CONFIGURATION,
@@ -34,8 +29,6 @@ from drivers.value import (
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
     GOOD,
-    TYPES,
-    DataType,
     is_good,
     parse_type,
 )
@@ -165,7 +158,9 @@ def port_of(settings: dict) -> int:
 class Wire:
     """A TCP relay to a server; keeps what was `sent`; `frozen` lets nothing through, both connections stay open."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, cut: bytes | None = None) -> None:
+        """With `cut`, what secures a channel does not reach the server: the client gets `cut`, then the end."""
+        self.cut = cut
         self.frozen = False
         self.sent = b""
         self._port = port
@@ -185,7 +180,7 @@ class Wire:
         self._tasks.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            await asyncio.gather(self._pump(reader, far_writer, sent=True), self._pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer, writer), self._pump(far_reader, writer))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -193,114 +188,20 @@ class Wire:
                 end.transport.abort()
             await asyncio.sleep(0)
 
-    async def _pump(self, reader, writer, *, sent: bool = False) -> None:
+    async def _pump(self, reader, writer, back=None) -> None:
         while data := await reader.read(65536):
-            if sent:
+            if back is not None:
                 self.sent += data
+                if self.cut is not None and b"#Basic256Sha256" in data:
+                    back.write(self.cut)
+                    await back.drain()
+                    break
             if not self.frozen:
                 writer.write(data)
         raise ConnectionResetError
 
 
-# Addresses and values, without a connection.
-
-
-@pytest.mark.parametrize(
-    ("text", "namespace", "identifier"),
-    [
-        ("ns=2;s=State", 2, "State"),
-        ("ns=2;i=5", 2, 5),
-        ("i=2258", 0, 2258),
-        ("ns=65535;i=4294967295", 65535, 2**32 - 1),
-        ('ns=3;s="DB".x;y=1', 3, '"DB".x;y=1'),
-        ("ns=1;g=09087e75-8e5e-499b-954f-f2a9603db28a", 1, uuid.UUID("09087e75-8e5e-499b-954f-f2a9603db28a")),
-        ("ns=1;b=AQID", 1, b"\x01\x02\x03"),
-        ("nsu=urn:robot;s=Program", "urn:robot", "Program"),
-        ("nsu=urn:a%3Bb%25c;i=1", "urn:a;b%c", 1),
-    ],
-)
-def test_addresses(text, namespace, identifier):
-    assert parse_address(text) == NodeAddress(namespace, identifier)
-
-
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("State", "ns=2;s=State"),
-        ("ns=2:s=State", "ns=2;s=State"),
-        ("s=State", "ns=2;s=State"),
-        ("ns=2;i=State", "s=State"),
-        ("ns=2;i=4294967296", ""),
-        ("ns=2;g=12", ""),
-        ("ns=2;b=!", ""),
-        ("ns=70000;i=1", "65535"),
-        ("ns=2;s=", "ns=2;s="),
-        ("", "ns=2;s="),
-        ("DB1.DBX0.0", "NodeId"),
-    ],
-)
-def test_bad_addresses_say_what_to_write(text, hint):
-    with pytest.raises(AddressError) as caught:
-        OpcUaDriver.check(point(text))
-    assert hint in caught.value.hint + caught.value.message
-    assert caught.value.message
-
-
-def test_byte_and_word_order_are_refused():
-    OpcUaDriver.check(point("ns=2;i=1"))
-    for order in ({"byte_order": "little"}, {"word_order": "little"}):
-        with pytest.raises(AddressError, match="order"):
-            OpcUaDriver.check(Point("a", "ns=2;i=1", TYPES["int32"], **order))
-
-
-identifiers = st.one_of(
-    st.integers(0, 2**32 - 1), st.text(min_size=1), st.binary(min_size=1), st.uuids()
-)  # fmt: skip
-
-
-@given(st.one_of(st.integers(1, 65535), st.text(min_size=1)), identifiers)
-def test_an_address_is_read_as_it_was_written(namespace, identifier):
-    names = ["http://opcfoundation.org/UA/", namespace] if isinstance(namespace, str) else []
-    index = 1 if isinstance(namespace, str) else namespace
-    assert parse_address(format_address(index, identifier, names)) == NodeAddress(namespace, identifier)
-
-
-kinds = st.sampled_from(list(TYPES.values()))
-
-
-@given(st.integers(-(2**64), 2**65), kinds, kinds)
-def test_an_integer_is_used_only_where_it_fits(value, node: DataType, declared: DataType):
-    fits_node = node.kind == "int" and node.low <= value <= node.high
-    assert (refusal(value, node) == GOOD) == (fits_node or node.kind == "float")
-    if fits_node:
-        got, status, trouble = convert(value, kind_number(node), False, declared)
-        if declared.kind != "int":
-            assert (got, status) == (None, BAD_TYPE_MISMATCH)
-            assert node.name in trouble
-        elif declared.low <= value <= declared.high:
-            assert (got, status, trouble) == (value, GOOD, "")
-        else:
-            assert (got, status) == (None, BAD_OUT_OF_RANGE)
-
-
-@given(st.text(), st.integers(1, 254))
-def test_a_string_is_measured_in_bytes(text, size):
-    got, status, _ = convert(text, 12, False, parse_type(f"string[{size}]"))
-    assert (status == GOOD) == (len(text.encode()) <= size)
-    assert got in (text, None)
-
-
-def test_kinds_are_not_mixed():
-    samples = {"bool": True, "int": 1, "float": 1.5, "string": "x"}
-    for number, node in BUILT_IN.items():
-        for kind, value in samples.items():
-            accepted = kind == node.kind or (kind == "int" and node.kind == "float")
-            assert (refusal(value, node) == GOOD) == accepted, (number, value)
-    assert refusal(float("nan"), TYPES["float32"]) == BAD_OUT_OF_RANGE
-    assert refusal(1e300, TYPES["float32"]) == BAD_OUT_OF_RANGE
-
-
-# Settings and secrets.
+# Settings.
 
 
 @pytest.mark.parametrize(
@@ -333,48 +234,6 @@ def test_settings_know_their_parts():
     assert (signed.server, signed.policy, signed.mode) == ("[::1]:4841", "Basic256Sha256", 2)
     assert OpcUaSettings("opc.tcp://robot", "Basic256Sha256").mode == 3
     assert driver.find("opcua") is OpcUaDriver
-
-
-def test_a_password_comes_from_a_file_of_its_own(tmp_path):
-    kept = tmp_path / "password"
-    kept.write_text("geheim\n")
-    kept.chmod(0o644)
-    with pytest.raises(DeviceError) as caught:
-        Secret(file=str(kept)).read()
-    assert f"chmod 600 {kept}" in caught.value.hint
-    kept.chmod(0o600)
-    assert Secret(file=str(kept)).read() == "geheim"
-    with pytest.raises(DeviceError, match="No such file"):
-        Secret(file=str(tmp_path / "absent")).read()
-
-
-def test_a_password_comes_from_a_systemd_credential(tmp_path, monkeypatch):
-    (tmp_path / "robot-password").write_text("geheim")
-    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(DeviceError) as caught:
-        Secret(credential="robot-password").read()
-    assert "LoadCredential=robot-password" in caught.value.hint
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert Secret(credential="robot-password").read() == "geheim"
-
-
-def test_the_own_certificate_is_made_once_and_private(tmp_path):
-    from cryptography import x509
-
-    first = identity.own_identity(tmp_path, "client", "urn:edge:here")
-    again = identity.own_identity(tmp_path, "client", "urn:edge:renamed")
-    assert first == again
-    assert first.uri == "urn:edge:here"
-    assert first.path.read_bytes() == first.certificate
-    assert stat.S_IMODE((tmp_path / "client.pem").stat().st_mode) == 0o600
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["client.der", "client.pem"]
-    certificate = x509.load_der_x509_certificate(first.certificate)
-    usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    assert usage.digital_signature and usage.data_encipherment and usage.key_encipherment and usage.content_commitment
-    certificate.verify_directly_issued_by(certificate)
-    (tmp_path / "client.pem").write_text("damaged")
-    with pytest.raises(DeviceError, match="no certificate"):
-        identity.own_identity(tmp_path, "client", "urn:edge:here")
 
 
 async def test_a_state_directory_that_cannot_be_written_is_told(monkeypatch):
@@ -672,6 +531,39 @@ async def test_a_server_that_does_not_trust_edge_says_where_the_certificate_is(b
     assert str(state / "pki" / "client.der") in error.hint
 
 
+def error_message(code: int) -> bytes:
+    """An Error message (OPC 10000-6, 7.1.2.5)."""
+    return b"ERRF" + struct.pack("<IIi", 16, code, -1)
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        (error_message(0x8013_0000), "does not trust edge's certificate: BadSecurityChecksFailed"),
+        (error_message(0x8055_0000), "rejects the security policy"),
+        (b"", "broke off while the channel was being secured"),
+    ],
+)
+async def test_a_channel_that_cannot_be_secured(secure, state, cut, said):
+    async with Wire(port_of(secure[1]), cut) as url:
+        error = await failure(secure[1], url=url)
+    assert said in error.text
+    assert str(state / "pki" / "client.der") in error.hint or "`security`" in error.hint
+
+
+async def test_a_url_that_the_server_does_not_know():
+    async def reply(reader, writer):
+        await reader.read(4096)
+        writer.write(error_message(0x8083_0000))
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as server:
+        error = await failure({"url": f"opc.tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}/wrong"})
+    assert "does not know this url" in error.text
+
+
 async def test_too_many_sessions(plain, monkeypatch):
     from asyncua.server.internal_session import InternalSession
 
@@ -781,6 +673,30 @@ async def test_an_enumeration_is_written_as_its_number(bench, odd):
     assert types["array"] == "int64[]"
 
 
+async def test_browsing_asks_for_the_rest_of_long_answers():
+    from asyncua import ua
+
+    def answer(name: str, more: bytes | None) -> ua.BrowseResult:
+        reference = ua.ReferenceDescription()
+        reference.NodeId, reference.BrowseName = ua.NodeId(name, 2), ua.QualifiedName(name, 2)
+        reference.NodeClass = ua.NodeClass.Variable
+        return ua.BrowseResult(ua.StatusCode(), more, [reference])
+
+    class Paged:
+        async def browse(self, request, count):
+            assert count == len(request.NodesToBrowse) == 2
+            return [answer("a", None), answer("b", b"1")]
+
+        async def browse_next(self, request, count):
+            page = request.ContinuationPoints
+            assert (count, request.ReleaseContinuationPoints) == (1, False)
+            return [answer("c", b"2")] if page == [b"1"] else [answer("d", None)]
+
+    parents = [(ua.NodeId(1, 2), ""), (ua.NodeId(2, 2), "cell")]
+    found = await _below(Paged(), parents)
+    assert [path for _, path, is_variable in found if is_variable] == ["a", "cell/b", "cell/c", "cell/d"]
+
+
 # Losing the server.
 
 
@@ -874,6 +790,28 @@ async def test_a_cancelled_connect_leaves_nothing_behind():
         with end:
             while end.recv(4096):
                 pass
+
+
+async def test_a_connection_that_cannot_be_used_is_ended(plain, monkeypatch):
+    wire = Wire(port_of(plain[1]))
+    async with wire as url:
+        device = OpcUaDriver(OpcUaSettings(url), POINTS, {})
+        entered = asyncio.Event()
+
+        async def stuck(_device, _session):
+            entered.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(OpcUaDriver, "_look_up", stuck)
+            attempt = asyncio.ensure_future(device.connect())
+            await asyncio.wait_for(entered.wait(), DEADLINE_S)
+            attempt.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await attempt
+        await device.connect()
+        assert {reading.status for reading in await device.scan()} == {GOOD}
+        await device.close()
 
 
 async def test_a_server_that_stops_and_comes_back(bench, state):
