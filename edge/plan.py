@@ -1,0 +1,176 @@
+"""A cell and its recipes -> a checked, compiled plan, or all their problems."""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge import recipe, shape, source
+from edge.cell import CellFile, PhaseForm, apply_endpoints, load_cell
+from edge.expression import Compiled, from_cell
+from edge.master import Master
+from edge.program import Phase, Plan
+from edge.shape import FAILED
+from edge.source import Problems, suggest, tick
+from edge.steps import Compiler
+
+CELL = "cell.yaml"
+_OTHER_FILES = (CELL, "plant.yaml")
+Endpoints = str | Path | Mapping[str, Mapping[str, Any]]
+
+
+def load_plan(
+    cell: str | Path, problems: Problems, recipes: Collection[str] | None = None, endpoints: Endpoints | None = None
+) -> Plan | None:
+    """The cell of this file with the recipes of its folder (those named, or all), or None with every problem reported.
+
+    `endpoints` takes the place of the devices' connection settings (`edge.cell.apply_endpoints`).
+    """
+    before = problems.errors
+    workshop = _open(Path(cell), problems)
+    if workshop is None:
+        return None
+    for path in _recipe_files(Path(cell).parent):
+        workshop.add(path, recipes)
+    for name in recipes or ():
+        if name not in workshop.names:
+            hint = suggest(name, workshop.others) or f"there are {', '.join(workshop.others) or 'none'}"
+            problems.error(workshop.file.node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
+            for path in workshop.unread:
+                source.load(path, problems)
+    plan = workshop.plan
+    if endpoints is not None:
+        plan = msgspec.structs.replace(plan, cell=apply_endpoints(plan.cell, endpoints, problems))
+    return plan if problems.errors == before else None
+
+
+def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
+    """Checks folders (every cell in them), cell files and recipe files; gives the files that were checked."""
+    wanted: dict[Path, set[Path] | None] = {}
+    """Cell file -> the recipe files to check, None: all of its folder."""
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(path.rglob(CELL))
+            if not found:
+                problems.error(
+                    source.Place(str(path), 1, 1), "no-cell", f"no {CELL} in this folder", "name a cell's folder"
+                )
+            wanted |= dict.fromkeys(found)
+        elif _is_recipe(path):
+            known = wanted.setdefault(path.parent / CELL, set())
+            if known is not None:
+                known.add(path)
+        else:
+            wanted[path] = None
+    checked: list[str] = []
+    for cell, files in wanted.items():
+        checked.append(str(cell))
+        workshop = _open(cell, problems)
+        for path in () if workshop is None else sorted(files) if files is not None else _recipe_files(cell.parent):
+            if workshop is not None and workshop.add(path):
+                checked.append(str(path))
+    return checked
+
+
+def _recipe_files(folder: Path) -> list[Path]:
+    """The files of a folder that may be recipes."""
+    return [
+        path
+        for path in sorted(folder.glob("*.yaml"))
+        if path.name not in _OTHER_FILES and not path.name.endswith(".test.yaml")
+    ]
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a file given by name is a recipe; its problems are reported later."""
+    node = source.load(path, Problems())
+    return path.name != CELL and node is not None and "recipe" in node.entries
+
+
+def _open(path: Path, problems: Problems) -> "_Workshop | None":
+    file = load_cell(path, problems)
+    return None if file is None else _Workshop(file, problems)
+
+
+class _Workshop:
+    """A cell with its phases compiled, to which recipes are added.
+
+    `names` are their files by name, good or not; `others` names and `unread` files that were passed over.
+    """
+
+    def __init__(self, file: CellFile, problems: Problems) -> None:
+        self.file = file
+        self.problems = problems
+        self.scope = from_cell(file.cell)
+        self.broken = set(file.broken)
+        self.names: dict[str, Path] = {}
+        self.others: list[str] = []
+        self.unread: list[Path] = []
+        self.plan = Plan(file.cell, (), {})
+        phases = [phase for name, form in file.phases.items() if (phase := self._phase(name, form)) is not None]
+        self.plan = Plan(file.cell, tuple(phases), {})
+
+    def _phase(self, name: str, form: PhaseForm) -> Phase | None:
+        """An equipment phase, whose conditions read the tags of its own unit."""
+        cell = self.file.cell
+        unit = name.partition(".")[0]
+        compiler = Compiler(
+            self.plan, self.scope, (), {}, range(len(cell.devices)), frozenset(self.broken), self.problems
+        )
+        found: dict[str, Compiled | None] = {}
+        for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
+            compiled = found[key] = compiler.condition(node)
+            for tag, place in (compiled.places if compiled else {}).items():
+                if cell.tags[tag].device not in cell.units[unit]:
+                    self.problems.error(place, "other-unit", f"`{cell.tags[tag].name}` is not a tag of the unit {unit}")
+            if compiled is not None and compiled.always is not None and node is not None:
+                words = "always" if compiled.always else "never"
+                self.problems.error(node, f"{words}-true", f"this is {words} true: it says nothing of the phase")
+        running, done, failed = found["running"], found["done"], found["failed"]
+        if running is None or done is None:
+            self.broken.add(name)
+            return None
+        tags = self._tags(running, done, *([failed] if failed else []))
+        parameters = {key: cell.tag(tag).index for key, tag in form.parameters.items()}
+        return Phase(name, unit, parameters, running.code, done.code, failed.code if failed else None, tags)
+
+    @staticmethod
+    def _tags(*expressions: Compiled) -> tuple[int, ...]:
+        return tuple(sorted({tag for compiled in expressions for tag in compiled.tags}))
+
+    def add(self, path: Path, wanted: Collection[str] | None = None) -> bool:
+        """Compiles the recipe of a file into the plan, if it is one, and one of those wanted; whether it was."""
+        if wanted is not None and not self._is_wanted(path, wanted):
+            return False
+        node = source.load(path, self.problems)
+        if node is None:
+            return True
+        name = node.entries["recipe"].value if "recipe" in node.entries else None
+        if name is None and "steps" not in node.entries:
+            return False
+        if name is not None and name.text in self.names:
+            hint = "give each recipe of a cell a name of its own"
+            message = f"{tick(name.text)} is already the recipe of {self.names[name.text].name}"
+            self.problems.error(name, "recipe-twice", message, hint)
+        elif name is not None:
+            self.names[name.text] = path
+        before = self.problems.errors
+        form = shape.read(node, recipe.RecipeFile, self.problems)
+        if form is FAILED:
+            return True
+        made = Master(form, self.plan, self.scope, frozenset(self.broken), self.problems).compile(path)
+        if self.problems.errors == before:
+            self.plan.recipes[made.name] = made
+        return True
+
+    def _is_wanted(self, path: Path, wanted: Collection[str]) -> bool:
+        """Whether a file is one of the recipes wanted; `unread` gathers those that cannot be read."""
+        node = source.load(path, Problems())
+        if node is None:
+            self.unread.append(path)
+            return False
+        entry = node.entries.get("recipe")
+        if entry is not None:
+            self.others.append(entry.value.text)
+        return entry is not None and entry.value.text in wanted
