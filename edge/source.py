@@ -6,6 +6,7 @@ limited while the parser's events come in, so that nothing is ever built from a 
 """
 
 import difflib
+import itertools
 import math
 import re
 import stat
@@ -26,7 +27,7 @@ MAX_SHOWN = 200
 _MAX_RESUMED = 20
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where something stands: line and column count from 1, column and length in characters."""
 
     file: str
@@ -35,7 +36,7 @@ class Place(msgspec.Struct, frozen=True):
     length: int = 1
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, gc=False):
     """A node of a file. A scalar is `text` as written (`quoted` in any of YAML's ways); `key:` alone is "" unquoted."""
 
     kind: Literal["text", "list", "map"]
@@ -46,14 +47,14 @@ class Node(msgspec.Struct, frozen=True):
     entries: "dict[str, Entry]" = {}
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A key of a map and its value."""
 
     key: Node
     value: Node
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, gc=False):
     """What is wrong, where, and what to do about it. `code` names the kind in kebab-case, for programs."""
 
     file: str
@@ -256,12 +257,17 @@ class _Reader:
         if self._nodes > MAX_NODES:
             self._stop(place, "too-many-values", f"the file has more than {MAX_NODES:,} values")
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(place, "yaml-alias", f"`*{event.anchor}`: YAML aliases are not allowed", "write the value out")
+            self._refuse(
+                place, "yaml-alias", f"YAML aliases ({tick(f'*{event.anchor}')}) are not allowed", "write it out"
+            )
             return Node("text", place)
         if event.anchor is not None:
-            self._refuse(place, "yaml-anchor", f"`&{event.anchor}`: YAML anchors are not allowed", "remove it")
+            self._refuse(
+                place, "yaml-anchor", f"YAML anchors ({tick(f'&{event.anchor}')}) are not allowed", "remove it"
+            )
         if event.tag is not None:
-            self._refuse(place, "yaml-tag", f"`{event.tag}`: YAML tags are not allowed", "remove it, or quote the text")
+            tag = tick(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            self._refuse(place, "yaml-tag", f"YAML tags ({tag}) are not allowed", "remove it, or quote the text")
         if isinstance(event, yaml.ScalarEvent):
             return Node("text", place, event.value, bool(event.style))
         if depth >= MAX_DEPTH:
@@ -323,55 +329,47 @@ class _Reader:
 
 def origin(node: Node, offset: int, length: int, problems: Problems) -> Place:
     """Where `length` characters of a scalar's text from `offset` stand in its file, seen through quotes, escapes and
-    folded lines (YAML 1.1, 9)."""
+    folded lines.
+
+    All that YAML does to a scalar's white space keeps the order of its other characters: those are counted.
+    """
     place = node.place
-    lines = problems.lines(place.file)
-    if not 0 < place.line <= len(lines):
+    before = _solid(node.text[:offset])
+    inside = _solid(node.text[offset : offset + length])
+    found = list(itertools.islice(_written(node, problems.lines(place.file)), before + max(1, inside)))
+    if not found:
         return Place(place.file, place.line, place.column + offset, max(1, length))
-    style = lines[place.line - 1][place.column - 1 : place.column]
-    style = style if node.quoted else ""
-    if style in ("|", ">"):
-        line, column = place.line, 0
-        while line < len(lines) and not lines[line].strip():
-            line += 1
-        indent = len(lines[line]) - len(lines[line].lstrip(" ")) if line < len(lines) else 0
-        raw = "\n".join(row[indent:] for row in lines[line:])
-    else:
-        line, column, indent = place.line - 1, place.column - 1 + len(style), 0
-        raw = "\n".join([lines[line][column:], *lines[line + 1 :]])
-    begin = end = -1
-    made = 0
-    for token in _STYLES[style].finditer(raw):
-        if begin < 0 and made + _made(token, style) > offset:
-            begin = token.start()
-        made += _made(token, style)
-        end = token.end()
-        if made >= offset + length and begin >= 0:
-            break
-    begin = max(begin, 0)
-    row = raw.count("\n", 0, begin)
-    into = begin - (raw.rfind("\n", 0, begin) + 1)
-    width = end - begin if "\n" not in raw[begin:end] else raw.index("\n", begin) - begin
-    return Place(place.file, line + row + 1, into + 1 + (indent if row or not column else column), max(1, width))
+    line, start, end = found[before] if before < len(found) else found[-1]
+    if not inside:
+        line, start, end = found[before - 1] if before else found[0]
+        return Place(place.file, line, end if before else start)
+    last = [token for token in found[before:] if token[0] == line][-1]
+    return Place(place.file, line, start, last[2] - start)
 
 
-_FOLD = r"[ \t]*\n\s*"
-_STYLES = {
-    "": re.compile(rf"{_FOLD}|."),
-    "'": re.compile(rf"{_FOLD}|''|."),
-    '"': re.compile(rf"\\x..|\\u.{{4}}|\\U.{{8}}|\\\n[ \t]*|\\.|{_FOLD}|."),
-    ">": re.compile(r"\n+|."),
-    "|": re.compile(r"\n|."),
+def _solid(text: str) -> int:
+    return sum(not character.isspace() for character in text)
+
+
+_WRITTEN = {
+    "'": re.compile(r"''|[^\s']"),
+    '"': re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|[0abe\"/\\])|\\.|[^\s\"\\]"),
+    "": re.compile(r"\S"),
 }
+_BLANK_ESCAPES = re.compile(r"\\[^0abexuU\"/\\]")
 
 
-def _made(token: re.Match[str], style: str) -> int:
-    """How many characters of the scalar a piece of its source makes."""
-    text = token[0]
-    if text.startswith("\\\n"):
-        return 0
-    breaks = text.count("\n")
-    return 1 if breaks <= 1 or style == "|" else breaks - 1
+def _written(node: Node, lines: list[str]) -> Iterator[tuple[int, int, int]]:
+    """What makes the characters of a scalar that are no white space: line, column, column after the end."""
+    line, column = node.place.line - 1, node.place.column - 1
+    style = lines[line][column : column + 1] if node.quoted and line < len(lines) else ""
+    if style in ("|", ">"):
+        line, column, style = line + 1, 0, ""
+    for row in range(line, len(lines)):
+        for token in _WRITTEN[style].finditer(lines[row], column + len(style) if row == line else 0):
+            code = next(filter(None, token.groups()), "")
+            if not (chr(int(code, 16)).isspace() if code else _BLANK_ESCAPES.fullmatch(token[0])):
+                yield row + 1, token.start() + 1, token.end() + 1
 
 
 # What a schema reads from nodes. Each reports what is wrong and gives None.
@@ -450,7 +448,7 @@ def _number_hint(node: Node) -> str:
     if node.quoted and _NUMBER.fullmatch(node.text):
         return f"write `{node.text}`, without quotes"
     if _NUMBER.fullmatch(node.text.replace(",", ".", 1)):
-        return "a decimal point is `.`" if "," in node.text else ""
+        return "the decimal point is `.`" if "," in node.text else ""
     return ""
 
 

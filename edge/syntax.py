@@ -1,5 +1,6 @@
 """The syntax errors of a YAML parser (libyaml's words and PyYAML's own) as an engineer can use them."""
 
+import itertools
 import re
 from typing import Any
 
@@ -69,9 +70,12 @@ def explain(error: Any, lines: list[str], first: int) -> Fault:
         return _bad_start(*at, lines)
     if re.search(r"expected ',' or '", says):
         return _unclosed(at, context, lines)
-    if "expected node content" in says or "expected the node content" in says:
+    misplaced = re.search(r"expected (the )?(node content|key|<block end>|'?<document start>)", says)
+    if misplaced and re.match(r":(\s|$)", lines[at[0]][at[1] :]):
+        return Fault(*at, "bad-key", "a key is missing before the colon", "write `key: value`")
+    if misplaced and "node content" in says:
         return _no_value(*at, lines)
-    if "expected key" in says or "expected <block end>" in says:
+    if misplaced:
         return _after_value(*at, lines)
     for case in _CASES:
         if re.search(case.says, says):
@@ -117,7 +121,8 @@ def _second_colon(line: int, column: int, lines: list[str]) -> Fault:
 def _bad_start(line: int, column: int, lines: list[str]) -> Fault:
     indent = lines[line][: len(lines[line]) - len(lines[line].lstrip())]
     if "\t" in indent or _character(line, column, lines) == "\t":
-        more = sum(bool(re.match(r" *\t\s*\S", row)) for row in lines[line + 1 :])
+        block = itertools.takewhile(lambda row: not row[:1].strip(), lines[line + 1 :])
+        more = sum(bool(re.match(r" *\t\s*\S", row)) for row in block)
         too = f" (and in {more} more line{'s' if more > 1 else ''})" if more else ""
         column = indent.index("\t") if "\t" in indent else column
         return Fault(line, column, "tab", f"a tab cannot indent a line{too}", "indent with spaces")
@@ -148,9 +153,12 @@ def _after_value(line: int, column: int, lines: list[str]) -> Fault:
     found = _character(line, column, lines)
     if found in ("]", "}"):
         return Fault(line, column, "yaml-syntax", f"`{found}` closes nothing here", "remove it")
-    if not lines[line][:column].strip():
+    if not lines[line][:column].strip() and lines[line][:1] == " ":
         hint = "keys of one map start in one column"
         return Fault(line, column, "bad-indentation", "this line fits the indentation of none above", hint)
+    if not column:
+        hint = "the whole file is one map: `key: value`, all of its keys in column 1"
+        return Fault(line, column, "yaml-syntax", "this line does not fit the one above", hint)
     if re.search(r":\s+'[^']*'$", lines[line][:column]):
         hint = "write '' for a quote within single quotes, or use double quotes"
         return Fault(line, column, "yaml-syntax", "text goes on after its closing quote", hint)
