@@ -168,6 +168,9 @@ RESERVED = frozenset({*KEYWORDS, *_ARGUMENTS})
 """Names that no variable can have."""
 
 
+_WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
+
+
 class _Term(msgspec.Struct, frozen=True):
     """A checked part: `ref` is its name or literal in the code. `bare`: a constant that was written without a unit.
 
@@ -230,9 +233,8 @@ class _Checker:
         """Whether a part has the type that must stand there; reports where not."""
         if expect is None or term.type == expect:
             return True
-        words = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
         hint = {"bool": "compare it with a value", "number": "", "text": 'a text is written in quotes: "…"'}[expect]
-        message = f"expected {words[expect]}, but {self._said(term.tree)} is {words[term.type]}"
+        message = f"expected {_WORDS[expect]}, but {self._said(term.tree)} is {_WORDS[term.type]}"
         self._error(term.tree, "wrong-type", message, hint)
         return False
 
@@ -342,10 +344,10 @@ class _Checker:
             return None
         a, b = terms
         if a.type != b.type:
-            message = f"{self._said(a.tree)} is a {a.type}, {self._said(b.tree)} is a {b.type}: they cannot be compared"
-            return self._error(tree, "wrong-type", message)
+            message = f"{self._said(a.tree)} is {_WORDS[a.type]}, but {self._said(b.tree)} is {_WORDS[b.type]}"
+            return self._error(tree, "wrong-type", message, "only values of one type can be compared")
         if a.type != "number" and op not in ("==", "!="):
-            return self._error(tree, "wrong-type", f"`{op}` compares numbers, not a {a.type}", "`==` and `!=` can")
+            return self._error(tree, "wrong-type", f"`{op}` compares numbers only", "write `==` or `!=`")
         verdict = None
         if a.type == "number":
             aligned = self._aligned([a, b])
@@ -376,7 +378,9 @@ class _Checker:
             return msgspec.structs.replace(term, unit=unit, bare=False)
         said = self._said(term.tree)
         hint = (
-            f"did you mean `{said.strip('`')} {unit.name}`?" if term.tree.height <= 2 else f"it must be in {unit.name}"
+            f"did you mean `{said.strip('`')} {unit.name}`?"
+            if term.tree.kind in ("number", "negative")
+            else f"it must be in {unit.name}"
         )
         return self._error(term.tree, "missing-unit", f"{said} has no unit", hint)
 
@@ -465,38 +469,47 @@ class _Checker:
         return total
 
     def _operated(self, op: str, a: _Term, b: _Term, unit: Unit) -> _Term | None:
-        tree = Tree("sum", a.tree.start, b.tree.end, height=3)
+        tree = Tree("sum", a.tree.start, b.tree.end)
         low, high = range_of(op, (a.low, a.high), (b.low, b.high))
         return self._made(
             f"{OPERATIONS[op].__name__}({a.ref}, {b.ref})", _Term("", "number", tree, unit, low, high), [a, b]
         )
 
     def _added(self, op: str, a: _Term, b: _Term) -> _Term | None:
-        temperature = a.unit.dimension == b.unit.dimension == KELVIN.dimension
-        if temperature and not (a.bare or b.bare):
-            return self._temperatures(op, a, b)
-        for bare, other in ((a, b), (b, a)):
-            if bare.bare and other.unit.offset:
-                return self._with_unit(bare, KELVIN)
+        if a.unit.dimension == KELVIN.dimension or b.unit.dimension == KELVIN.dimension:
+            first = self._with_unit(a, KELVIN) if a.bare else a
+            second = self._with_unit(b, KELVIN) if b.bare else b
+            if first is None or second is None:
+                return None
+            if first.unit.dimension == second.unit.dimension:
+                return self._temperatures(op, first, second)
         aligned = self._aligned([a, b])
         return None if aligned is None else self._operated(op, aligned[0], aligned[1], aligned[0].unit)
 
     def _temperatures(self, op: str, a: _Term, b: _Term) -> _Term | None:
-        """Two temperatures make a difference (K); one and a difference make a temperature. A plain K is either."""
-        scales = bool(a.unit.offset), bool(b.unit.offset)
-        if scales == (True, True) and op == "+":
-            message = f"{self._said(a.tree)} and {self._said(b.tree)} are two temperatures: they cannot be added"
-            return self._error(b.tree, "wrong-unit", message, "give a difference in K")
-        if scales == (False, True) and op == "-" and a.unit.difference:
-            return self._mismatch(a, b)
-        if scales == (True, False) or (scales == (False, True) and op == "+"):
-            scale = a.unit if scales[0] else b.unit
-            return self._both(op, self._step_of(a, scale), self._step_of(b, scale), scale)
-        stays = b.unit.difference or op == "+"
-        result = a.unit if stays and a.unit.factor == 1 else KELVIN
-        return self._both(op, self._converted(a, _ABSOLUTE), self._converted(b, _ABSOLUTE), result)
+        """Two temperatures make a difference (K); one and a difference make a temperature.
 
-    def _step_of(self, term: _Term, scale: Unit) -> _Term | None:
+        A constant in K is a difference beside °C or beside another difference; a tag in K is a temperature.
+        """
+        scales = bool(a.unit.offset), bool(b.unit.offset)
+        steps = _is_step(a), _is_step(b)
+        if op == "-" and True in scales and not (steps[0] or steps[1]):
+            made = self._both(op, a, self._converted(b, a.unit), a.unit)
+            return None if made is None else self._scaled(made, a.unit.factor, Fraction(0), KELVIN)
+        if True in scales:
+            if not (steps[1] or (op == "+" and steps[0])):
+                hint = "only a difference in K, or a constant in K, is added to or subtracted from a temperature"
+                message = f"{self._measured(a)}; {self._measured(b)}: they cannot be combined so"
+                return self._error(b.tree, "wrong-unit", message, hint)
+            scale = a.unit if scales[0] else b.unit
+            return self._both(op, self._in_steps(a, scale), self._in_steps(b, scale), scale)
+        difference = (op == "-" and not steps[1]) or (
+            steps == (True, True) and (a.unit.difference or b.unit.difference)
+        )
+        unit = KELVIN if difference else _PLAIN
+        return self._both(op, self._converted(a, _PLAIN), self._converted(b, _PLAIN), unit)
+
+    def _in_steps(self, term: _Term, scale: Unit) -> _Term | None:
         """A difference of temperatures in the steps of a scale; a temperature on that scale as it is."""
         return term if term.unit.offset else self._scaled(term, term.unit.factor / scale.factor, Fraction(0), scale)
 
@@ -558,7 +571,12 @@ class _Checker:
         return self._made(f"absolute({term.ref})", _Term("", "number", tree, term.unit, low, ends[1]), terms)
 
 
-_ABSOLUTE = parse_unit("K")
+_PLAIN = parse_unit("K")
+
+
+def _is_step(term: _Term) -> bool:
+    """Whether a temperature is a difference, or a constant that may be one."""
+    return term.unit.difference or (term.constant is not None and not term.unit.offset)
 
 
 def _constant(value: float, tree: Tree, unit: Unit, *, bare: bool) -> _Term:

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from drivers.value import Value
+from edge.units import is_unit
 
 MAX_TOKENS = 500
 MAX_DEPTH = 32
@@ -158,7 +159,8 @@ class _Parser:
     def no_operator(self) -> SyntaxFault:
         token = self.token
         shown = token.text[:40]
-        hint = f"`{shown.casefold()}` is written in small letters" if shown.casefold() in KEYWORDS else ""
+        hint = "a unit stands right after a number" if token.kind == "name" and is_unit(shown) else ""
+        hint = f"`{shown.casefold()}` is written in small letters" if shown.casefold() in KEYWORDS else hint
         return SyntaxFault(token.start, token.end, f"an operator is missing before `{shown}`", hint)
 
     def expression(self, floor: int) -> Tree:

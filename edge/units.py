@@ -143,6 +143,14 @@ def _part(text: str, position: int) -> tuple[Unit, int]:
     return Unit(text, tuple(exponent * e for e in unit.dimension), unit.factor**exponent), power.end()
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit."""
+    try:
+        return parse(text) != NONE
+    except ValueError:
+        return False
+
+
 def _near(name: str) -> str:
     """`: did you mean …?` for other words and other cases of letters."""
     meant = _WORDS.get(name.casefold())
