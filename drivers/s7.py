@@ -1,0 +1,357 @@
+"""Siemens S7 PLCs by S7 communication over ISO-on-TCP: S7-300, 400, 1200, 1500 and what speaks as they do.
+
+Cyclic reads and writes go through our own codec. python-snap7 makes and reads the rare messages of `browse`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+
+from drivers import s7_codec as s7
+from drivers.driver import DeviceError, Node, Point
+from drivers.link import FramingError, Link, shared
+from drivers.s7_address import NoString, decode, encode, place
+from drivers.s7_codec import Area, ClientCodec, JobRefused
+from drivers.s7_jobs import Block, ReadJob, largest_read, largest_write, read_jobs, side_by_side, write_jobs
+from drivers.value import (
+    BAD,
+    BAD_COMMUNICATION,
+    BAD_CONFIGURATION,
+    BAD_DEVICE_FAILURE,
+    BAD_NODE_UNKNOWN,
+    BAD_NOT_READABLE,
+    BAD_NOT_SUPPORTED,
+    BAD_NOT_WRITABLE,
+    BAD_OUT_OF_RANGE,
+    BAD_TYPE_MISMATCH,
+    BAD_WAITING,
+    GOOD,
+    Reading,
+    Value,
+)
+
+RETRY_S = 30.0
+"""After so long a point that the PLC refused is asked for again: its block may have been downloaded meanwhile."""
+SMALLEST_PDU = 112
+"""Bytes of the smallest message that an S7 PLC grants."""
+MAX_BROWSE_ANSWERS = 100
+
+_PUT_GET = (
+    "in TIA Portal permit access with PUT/GET communication (properties of the CPU, Protection & Security, "
+    "Connection mechanisms) and download the hardware"
+)
+_OPTIMIZED = "switch off `Optimized block access` of {room} (its properties, Attributes) and download it"
+_JOB_ERRORS = {
+    0x8104: ("does not let edge read or write", _PUT_GET),
+    0x8500: ("finds a request too long", "give the device a smaller `pdu`, for instance 240"),
+    0xD602: ("wants a password", _PUT_GET),
+}
+_ITEM_ERRORS = {
+    0x01: (BAD_DEVICE_FAILURE, "the hardware there does not answer", "look into the PLC's diagnostic buffer"),
+    s7.NO_ACCESS: (BAD_NOT_READABLE, "the PLC does not permit access", f"{_PUT_GET}, or {_OPTIMIZED}"),
+    s7.OUT_OF_RANGE: (
+        BAD_OUT_OF_RANGE,
+        "this lies outside of {room}",
+        f"compare it with the column `Offset` in TIA Portal; {_OPTIMIZED}",
+    ),
+    s7.WRONG_TYPE: (BAD_TYPE_MISMATCH, "the PLC does not support this type here", "check the address"),
+    0x07: (BAD_TYPE_MISMATCH, "the PLC has another type here", "check the address"),
+    s7.NO_OBJECT: (BAD_NODE_UNKNOWN, "the PLC has no {room}", f"check the number and download the block; {_OPTIMIZED}"),
+}
+_OTHER_ERROR = (BAD, "the PLC refuses it (return code 0x{code:02X})", "look into the PLC's diagnostic buffer")
+_WHOLE_AREA = (s7.NO_ACCESS, s7.NO_OBJECT)
+
+T = TypeVar("T")
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An S7 device of a cell file: `timeout` in s; `pdu`, the bytes of a message to ask for (the PLC may grant less).
+
+    `gap`: the unused bytes that a read may bridge. `depth`: the jobs that may be on their way at a time.
+    """
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 102
+    rack: Annotated[int, msgspec.Meta(ge=0, le=7)] = 0
+    slot: Annotated[int, msgspec.Meta(ge=0, le=31)] = 1
+    timeout: Annotated[float, msgspec.Meta(ge=0.01, le=60)] = 1.0
+    pdu: Annotated[int, msgspec.Meta(ge=240, le=960)] = 480
+    gap: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
+    depth: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+
+
+class S7Driver:
+    """One S7 CPU (drivers.driver.Driver)."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = Settings
+
+    def __init__(self, settings: Any, points: Sequence[Point], connections: dict[str, Any]) -> None:
+        self.troubles: dict[str, str] = {}
+        self._settings: Settings = settings
+        self._points = tuple(points)
+        self._places = [place(point) for point in points]
+        self._readings = [Reading(None, BAD_WAITING, 0)] * len(points)
+        self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
+        self._refused: set[int] = set()
+        self._alone: set[int] = set()  # points that can be read, but in no item with others
+        self._retry_s = 0.0
+        self._jobs: list[ReadJob] = []
+        self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
+        key = ("s7", settings.host, settings.port, settings.rack, settings.slot)
+        self._link = shared(connections, key, self._make_link)
+        assert isinstance(self._link.codec, ClientCodec)
+        self._codec = self._link.codec
+
+    def _make_link(self) -> Link:
+        chosen = self._settings
+        return Link(chosen.host, chosen.port, ClientCodec(), timeout_s=chosen.timeout, depth=chosen.depth)
+
+    @staticmethod
+    def check(point: Point) -> None:
+        """Raises AddressError where the point's address, type or orders are not S7's."""
+        place(point)
+
+    # the connection
+
+    async def connect(self) -> None:
+        """Connects and negotiates the size of messages. Raises DeviceError."""
+        self._link.join(self)
+        if not self._link.up:
+            await self._link.connect(self._handshake)
+            self._forget()
+
+    async def _handshake(self, link: Link) -> None:
+        """Opens the COTP connection and sets S7 communication up."""
+        chosen = self._settings
+        confirmed = await link.request(s7.connection_request(chosen.rack, chosen.slot))
+        if confirmed[1] & 0xF0 != s7.CC:
+            raise DeviceError(
+                f"{link.place} has no CPU in rack {chosen.rack}, slot {chosen.slot}, or no connection left",
+                "an S7-1200 or 1500 is in slot 1, an S7-300 in slot 2; end other programs that use the PLC",
+                status=BAD_CONFIGURATION,
+            )
+        granted, _ = await self._ask(s7.setup_request(chosen.pdu, chosen.depth), s7.parse_setup_answer)
+        if granted < SMALLEST_PDU:
+            raise DeviceError(f"{link.place} grants messages of {granted} bytes", "is it an S7 PLC?", status=BAD)
+        self._codec.pdu = min(granted, chosen.pdu)
+
+    async def _ask(self, request: bytes, parse: Callable[[bytes], T]) -> T:
+        """One job and its parsed answer. Raises DeviceError, also where the PLC refuses the whole job."""
+        message = await self._link.request(request)
+        try:
+            return parse(message)
+        except JobRefused as error:
+            other = f"refuses a request (error 0x{error.error:04X})", "is the CPU in RUN?"
+            what, hint = _JOB_ERRORS.get(error.error, other)
+            raise DeviceError(f"the PLC at {self._link.place} {what}", hint, status=BAD_NOT_READABLE) from error
+        except FramingError as error:
+            if self._link.up:
+                await self._link.close()
+            text = f"{self._link.place} sends answers that fit no request ({error})"
+            raise DeviceError(text, "is it an S7 PLC?", status=BAD_COMMUNICATION) from error
+
+    async def close(self) -> None:
+        """Leaves the connection; the last device on it closes it. Never raises."""
+        await self._link.leave(self)
+
+    # reading
+
+    async def scan(self) -> Sequence[Reading]:
+        """Every point's Reading, in as few jobs as the size of messages allows. Raises DeviceError."""
+        if (self._refused or self._alone) and time.monotonic() >= self._retry_s:
+            self._forget()
+        if self._planned_pdu != self._codec.pdu:
+            self._plan()
+        refused = await self._read(self._jobs)
+        if refused:
+            await self._isolate(refused)
+        return tuple(self._readings)
+
+    def _forget(self) -> None:
+        """Asks for everything again, also for what the PLC refused."""
+        self._refused.clear()
+        self._alone.clear()
+        self._planned_pdu = 0
+
+    def _plan(self) -> None:
+        """Makes the jobs anew, without the points that were refused."""
+        self._planned_pdu = self._codec.pdu
+        largest = largest_read(self._planned_pdu)
+        wanted = set(range(len(self._points))) - self._refused
+        for index in [index for index in wanted if self._places[index].size > largest]:
+            what = f"this PLC sends {largest} bytes at once, too few for {self._points[index].type.name}"
+            self._give_up(index, BAD_NOT_SUPPORTED, what, f"string[{largest - 2}] can be read")
+            wanted.remove(index)
+        groups = side_by_side(self._places, wanted, gap=self._settings.gap, largest=largest, alone=self._alone)
+        self._jobs = read_jobs(self._places, groups, self._planned_pdu)
+
+    async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Block, int]]:
+        """Reads jobs into the readings; gives the blocks that the PLC refused, with its return codes."""
+        if self._settings.depth == 1 or len(jobs) == 1:
+            found = [await self._read_job(job) for job in jobs]
+        else:
+            found = await _all([self._read_job(job) for job in jobs])
+        return [refused for part in found for refused in part]
+
+    async def _read_job(self, job: ReadJob) -> list[tuple[Block, int]]:
+        items = await self._ask(job.request, job.parse)
+        now_ns = time.time_ns()
+        refused: list[tuple[Block, int]] = []
+        for block, (code, data) in zip(job.blocks, items, strict=True):
+            if code == s7.OK:
+                self._decode(block, data, now_ns)
+            else:
+                refused.append((block, code))
+        return refused
+
+    def _decode(self, block: Block, data: bytes, now_ns: int) -> None:
+        start = block.area.bit >> 3
+        for index in block.points:
+            at, point = self._places[index], self._points[index]
+            raw = data[at.byte - start : at.byte - start + at.size]
+            if point.type.kind == "string":
+                (self._long_enough.add if raw[0] >= point.type.size else self._long_enough.discard)(index)
+            try:
+                self._readings[index] = Reading(decode(point.type, raw, at), GOOD, now_ns)
+            except NoString as error:
+                self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
+                continue
+            if self.troubles:
+                self.troubles.pop(point.name, None)
+
+    def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
+        """This point alone is bad, and why."""
+        point = self._points[index]
+        self._readings[index] = Reading(None, status, time.time_ns())
+        self.troubles[point.name] = f"{point.address}: {what}: {hint}"
+
+    def _refuse(self, index: int, code: int) -> None:
+        """The PLC does not give this point: it is left out of the jobs for a while."""
+        status, what, hint = _ITEM_ERRORS.get(code, _OTHER_ERROR)
+        room = self._places[index].room
+        self._give_up(index, status, what.format(room=room, code=code), hint.format(room=room))
+        self._refused.add(index)
+
+    async def _isolate(self, refused: Sequence[tuple[Block, int]]) -> None:
+        """Finds the points for which the PLC refused blocks, by halves, and reads their neighbours."""
+        self._planned_pdu = 0
+        self._retry_s = time.monotonic() + RETRY_S
+        suspects = [(block.points, code) for block, code in refused]
+        while suspects:
+            for points, code in suspects:
+                if len(points) == 1:
+                    self._refuse(points[0], code)
+            halves = [_halves(points) for points, _ in suspects if len(points) > 1]
+            jobs = read_jobs(self._places, [half for pair in halves for half in pair], self._codec.pdu)
+            codes = {block.points: code for block, code in await self._read(jobs)}
+            suspects.clear()
+            for left, right in halves:
+                guilty = [(half, codes[half]) for half in (left, right) if half in codes]
+                if not guilty:
+                    self._alone.update(left, right)
+                elif len(guilty) == 2 and guilty[0][1] == guilty[1][1] and guilty[0][1] in _WHOLE_AREA:
+                    suspects += [((index,), guilty[0][1]) for index in left + right]
+                else:
+                    suspects += guilty
+
+    # writing
+
+    async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
+        """Writes raw values, bits as bits; {index: StatusCode}, good where the PLC confirmed. Raises DeviceError.
+
+        A string is written only where the PLC's STRING is as long as declared, so that it never runs into a neighbour.
+        """
+        statuses: dict[int, int] = {}
+        await self._look_at_strings(values)
+        items: list[tuple[int, Area, bytes]] = []
+        for index, value in values.items():
+            found = self._item(index, value)
+            if isinstance(found, int):
+                statuses[index] = found
+            else:
+                items.append((index, *found))
+        for job in write_jobs(items, self._codec.pdu):
+            codes = await self._ask(job.request, job.parse)
+            statuses.update({index: _written(code) for index, code in zip(job.points, codes, strict=True)})
+        return statuses
+
+    async def _look_at_strings(self, points: Iterable[int]) -> None:
+        """Reads those strings of which it is not known yet how long they are in the PLC."""
+        pdu = self._codec.pdu
+        unknown = [
+            (index,)
+            for index in points
+            if self._points[index].type.kind == "string"
+            and index not in self._long_enough
+            and self._places[index].size <= largest_read(pdu)
+        ]
+        await self._read(read_jobs(self._places, unknown, pdu))
+
+    def _item(self, index: int, value: Value) -> tuple[Area, bytes] | int:
+        """What is to be written where, or the StatusCode that says why it cannot be."""
+        point, at = self._points[index], self._places[index]
+        if not point.writable:
+            return BAD_NOT_WRITABLE
+        if point.type.kind == "string" and index not in self._long_enough:
+            return BAD_TYPE_MISMATCH
+        try:
+            data = encode(point.type, value)
+        except ValueError:
+            return BAD_OUT_OF_RANGE
+        if len(data) > largest_write(self._codec.pdu):
+            return BAD_NOT_SUPPORTED
+        if point.type.kind == "string":
+            return Area(at.area, at.db, 8 * at.byte + 8, len(data)), data  # behind the byte with its maximum
+        return at.item(), data
+
+    # browsing
+
+    async def browse(self) -> Sequence[Node]:
+        """The data blocks, by their first bytes; empty where the PLC does not list them. Raises DeviceError."""
+        protocol = await asyncio.to_thread(_snap7_protocol)
+        numbers: list[int] = []
+        request = protocol.build_list_blocks_of_type_request(0x41)
+        for _ in range(MAX_BROWSE_ANSWERS):
+            message = await self._link.request(request)
+            try:
+                answer = protocol.parse_response(message)
+                numbers += protocol.parse_list_blocks_of_type_response(answer)
+                more, sequence = answer["parameters"]["last_data_unit"], answer["parameters"]["sequence_number"]
+            except Exception:  # the library raises what it likes on an answer that is none
+                break
+            if not more:
+                break
+            request = protocol.build_userdata_followup_request(3, 2, sequence)
+        return [Node(f"DB{number}.DBB0", "uint8", f"DB{number}", True) for number in sorted(set(numbers))]
+
+
+def _snap7_protocol() -> Any:
+    from snap7.s7protocol import S7Protocol
+
+    return S7Protocol()
+
+
+def _halves(points: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    middle = len(points) // 2
+    return points[:middle], points[middle:]
+
+
+def _written(code: int) -> int:
+    """The StatusCode of a write's return code."""
+    if code == s7.OK:
+        return GOOD
+    return BAD_NOT_WRITABLE if code == s7.NO_ACCESS else _ITEM_ERRORS.get(code, _OTHER_ERROR)[0]
+
+
+async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Runs all to their end, then raises the first error."""
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done

@@ -1,0 +1,223 @@
+"""A simulated S7 PLC: a server of S7 communication over data blocks, bit memory, inputs and outputs."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from drivers import s7_codec as s7
+from drivers.driver import Point
+from drivers.link import FramingError
+from drivers.s7_address import Place, decode, encode, place
+from drivers.value import Value
+
+PARALLEL_JOBS = 8
+
+# Errors of a whole job (error class and code).
+NOT_AVAILABLE = 0x8104
+WRONG_SIZE = 0x8500
+
+
+class Memory:
+    """The PLC's areas: {(area, data block): bytes}. `no_access` are those whose access the PLC does not permit."""
+
+    def __init__(self, areas: dict[tuple[int, int], bytearray]) -> None:
+        self.areas = areas
+        self.no_access: set[tuple[int, int]] = set()
+
+    def _find(self, item: s7.Area | None) -> tuple[int, bytearray]:
+        """(return code, the area) of an item."""
+        if item is None or not item.size or (item.transport == s7.BIT and item.count != 1):
+            return s7.WRONG_TYPE, bytearray()
+        key = (item.area, item.db if item.area == s7.DATA_BLOCK else 0)
+        if key in self.no_access:
+            return s7.NO_ACCESS, bytearray()
+        memory = self.areas.get(key)
+        if memory is None:
+            return s7.NO_OBJECT, bytearray()
+        misplaced = item.transport != s7.BIT and item.bit & 7
+        if misplaced or (item.bit >> 3) + item.size > len(memory):
+            return s7.OUT_OF_RANGE, bytearray()
+        return s7.OK, memory
+
+    def read(self, item: s7.Area | None) -> tuple[int, bytes]:
+        """(return code, data) of an item; a bit is one byte, 0 or 1."""
+        code, memory = self._find(item)
+        if item is None or code != s7.OK:
+            return code, b""
+        byte = item.bit >> 3
+        if item.transport == s7.BIT:
+            return s7.OK, bytes((memory[byte] >> (item.bit & 7) & 1,))
+        return s7.OK, bytes(memory[byte : byte + item.size])
+
+    def write(self, item: s7.Area | None, data: bytes) -> int:
+        """Writes an item whole or not at all, a bit without its neighbours; gives its return code."""
+        code, memory = self._find(item)
+        if item is None or code != s7.OK:
+            return code
+        if len(data) != item.size:
+            return s7.WRONG_TYPE
+        byte = item.bit >> 3
+        if item.transport == s7.BIT:
+            mask = 1 << (item.bit & 7)
+            memory[byte] = memory[byte] | mask if data[0] & 1 else memory[byte] & ~mask
+        else:
+            memory[byte : byte + item.size] = data
+        return s7.OK
+
+
+class Session:
+    """One client's connection in the server's role, without a socket: bytes in, bytes out.
+
+    Grants messages of at most `pdu` bytes to a client that names this `rack` and `slot`. A job longer than what was
+    granted, or whose answer would be, is refused. `ended` once the client or the PLC has ended the connection.
+    """
+
+    def __init__(self, memory: Memory, *, rack: int, slot: int, pdu: int) -> None:
+        self.ended = False
+        self._memory = memory
+        self._station = rack << 5 | slot
+        self._limit = pdu
+        self._pdu = 0
+        self._reader = s7.Reader()
+        self._tpdu_size = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """What the client sent -> what it gets. Raises FramingError, after which the connection is of no use."""
+        answers: list[bytes] = []
+        for code, content in self._reader.feed(data):
+            if code == s7.CR and not self._tpdu_size:
+                answers.append(self._connect(s7.parse_connect(content)))
+            elif code == s7.DT and self._tpdu_size:
+                answers.append(s7.frames(b"", self._answer(s7.parse_message(content)), tpdu_size=self._tpdu_size))
+            elif code == s7.DR:
+                self.ended = True
+            else:
+                raise FramingError(f"an unexpected TPDU 0x{code:02X}")
+        return b"".join(answers)
+
+    def _connect(self, request: s7.Connect) -> bytes:
+        if len(request.called) != 2 or request.called[1] != self._station:
+            self.ended = True
+            refused = s7.DR.to_bytes(1, "big") + request.source.to_bytes(2, "big") + b"\x00\x00\x03"  # no such address
+            return s7.frames(bytes((len(refused),)) + refused)
+        self._tpdu_size = request.tpdu_size
+        confirm = s7.Connect(1, request.source, request.size_code, request.calling, request.called)
+        return s7.frames(confirm.encode(s7.CC))
+
+    def _answer(self, job: s7.Message) -> bytes:
+        if job.kind not in (s7.JOB, s7.USERDATA):
+            raise FramingError("an answer to no job")
+        function = job.function if job.kind == s7.JOB else -1
+        if function == s7.SETUP:
+            asked, depth = s7.parse_setup(job.parameters)
+            self._pdu = min(asked, self._limit)
+            return s7.setup_answer(job, self._pdu, min(depth, PARALLEL_JOBS))
+        if function not in (s7.READ_VAR, s7.WRITE_VAR) or not self._pdu:
+            return s7.refusal(job, NOT_AVAILABLE)
+        items = s7.parse_items(job.parameters)
+        if len(job.encode()) > self._pdu or not items:
+            return s7.refusal(job, WRONG_SIZE)
+        if function == s7.READ_VAR:
+            answer = s7.read_answer(job, [(item, *self._memory.read(item)) for item in items])
+            return answer if len(answer) <= self._pdu else s7.refusal(job, WRONG_SIZE)
+        values = s7.parse_values(job.data, len(items), answer=False)
+        return s7.write_answer(
+            job, [self._memory.write(item, data) for item, (_, data) in zip(items, values, strict=True)]
+        )
+
+
+class _Connection(asyncio.Protocol):
+    """A session on a socket."""
+
+    def __init__(self, session: Session, connections: set["_Connection"]) -> None:
+        self._session = session
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.transport.write(self._session.feed(data))
+        except FramingError:
+            self.transport.abort()
+        if self._session.ended:
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()  # a client that does not read its answers gets no further ones
+
+    def resume_writing(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+
+def _areas(places: Sequence[Place]) -> dict[tuple[int, int], bytearray]:
+    """Memory for these places: I, Q and M as large as those of an S7-1200, data blocks to the next 16 bytes."""
+    sizes = {(s7.INPUTS, 0): 1024, (s7.OUTPUTS, 0): 1024, (s7.MEMORY, 0): 4096}
+    for at in places:
+        key = (at.area, at.db)
+        sizes[key] = max(sizes.get(key, 0), -(-(at.byte + at.size) // 16) * 16)
+    return {key: bytearray(size) for key, size in sizes.items()}
+
+
+class S7Plc:
+    """A simulated S7 PLC (hil.plc.SimulatedPlc). `settings` are those of the `s7` driver."""
+
+    def __init__(self, name: str, points: Sequence[Point], settings: Any, *, pdu: int = s7.DEFAULT_PDU) -> None:
+        self.name = name
+        self.pdu = pdu
+        self._points = points
+        self._settings = settings
+        self._places = [place(point) for point in points]
+        self.memory = Memory(_areas(self._places))
+        for point, at in zip(points, self._places, strict=True):
+            if point.type.kind == "string":
+                self._bytes(at)[at.byte] = point.type.size
+        self.connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    def _bytes(self, at: Place) -> bytearray:
+        return self.memory.areas[at.area, at.db]
+
+    async def start(self, host: str, port: int) -> dict[str, Any]:
+        """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""
+        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port)
+        return {"host": host, "port": self._server.sockets[0].getsockname()[1]}
+
+    def _connection(self) -> _Connection:
+        session = Session(self.memory, rack=self._settings.rack, slot=self._settings.slot, pdu=self.pdu)
+        return _Connection(session, self.connections)
+
+    def read(self, index: int) -> Value:
+        """The raw value of a point as it lies in memory; of a STRING that a client damaged, what is left."""
+        point, at = self._points[index], self._places[index]
+        raw = bytes(self._bytes(at)[at.byte : at.byte + at.size])
+        if point.type.kind == "string":
+            return raw[2 : 2 + min(raw[1], point.type.size)].decode("latin-1")
+        return decode(point.type, raw, at)
+
+    def write(self, index: int, value: Value) -> None:
+        """The PLC's program puts a raw value into memory. Raises ValueError where the type cannot hold it."""
+        point, at = self._points[index], self._places[index]
+        data = encode(point.type, value)
+        if point.type.kind == "string":
+            data = bytes((point.type.size,)) + data
+            self._bytes(at)[at.byte : at.byte + len(data)] = data
+        else:
+            self.memory.write(at.item(), data)
+
+    async def stop(self) -> None:
+        """Closes every connection and the port."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in tuple(self.connections):
+            connection.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
