@@ -62,7 +62,7 @@ def status_name(status: int) -> str:
 
 
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """One tag as the device gave it: raw value (None if there is none), StatusCode, source time (ns since 1970, UTC)."""
+    """One tag as the device gave it: raw value (None: there is none), StatusCode, source time (ns since 1970, UTC)."""
 
     value: Value | None
     status: int

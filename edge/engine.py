@@ -162,13 +162,12 @@ class Engine:
                 pass
 
     def _latch(self, frame: bytes) -> None:
-        state, device = self.state, device_of(frame)
-        if device >= len(self.layouts):
-            return
-        layout = self.layouts[device]
+        state = self.state
         try:
+            device = device_of(frame)
+            layout = self.layouts[device]
             taken = layout.unpack_input(frame)
-        except struct.error:
+        except (struct.error, IndexError):
             return
         if taken.values is None:
             if state.up[device]:

@@ -13,6 +13,7 @@ from edge.cell import Cell, Device, Tag
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
 
 _STATUSES, _TIMES, _UNCHANGED = 1, 2, 4
+_START = struct.Struct("<BBH")
 _HEADER = struct.Struct("<BBHIqq")
 _OUTPUT_HEADER = struct.Struct("<BBHIQ")
 _TICK = struct.Struct("<BxxxxxxxQ")
@@ -156,8 +157,8 @@ def layouts(cell: Cell) -> tuple[Layout, ...]:
 
 
 def device_of(frame: bytes) -> int:
-    """The device that an input or output frame is of."""
-    return frame[2] | frame[3] << 8
+    """The device that an input or output frame is of. Raises struct.error for a frame that is too short to say."""
+    return _START.unpack_from(frame)[2]
 
 
 def pack_tick(cycle: int) -> bytes:

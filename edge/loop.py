@@ -1,15 +1,18 @@
 """The control process. Its cycle is visible in three lines: read, step, write. It waits for nobody.
 
-It meets the other processes only through non-blocking SEQPACKET sockets: what does not go out is kept (commits), from the state (output frames), or dropped and counted (records).
+It meets the other processes only through non-blocking SEQPACKET sockets: what does not go out is kept (commits), made
+again from the state (output frames), or dropped and counted (records).
 """
 
 import asyncio
 import ctypes
 import gc
 import logging
+import mmap
 import os
 import signal
 import socket
+import struct
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,6 +32,7 @@ PRIORITY = 80
 TICK_NS = 20_000_000
 STATS_NS = 1_000_000_000
 _MCL_CURRENT_AND_FUTURE = 3
+_CYCLE = struct.Struct("Q")
 _HELLO = pack(Hello("loop"))
 _GAP = pack(Hello("gap"))
 _BOUNDS_NS = [int(bound * 1e9) for bound in BOUNDS_S]
@@ -194,8 +198,14 @@ def make_realtime(core: int | None) -> list[str]:
     return refused
 
 
-def run(plan: Plan, sockets: Sockets, restored: Sequence[bytes] = (), core: int | None = None) -> None:
-    """The loop process until SIGTERM."""
+def run(
+    plan: Plan,
+    sockets: Sockets,
+    restored: Sequence[bytes] = (),
+    core: int | None = None,
+    cycles: mmap.mmap | None = None,
+) -> None:
+    """The loop process until SIGTERM. It leaves its cycle's number in `cycles`, for the daemon to see it advance."""
     import uvloop  # the parent, which forks this process, has no use for it
 
     loop = Loop(plan, sockets, restored)
@@ -203,10 +213,10 @@ def run(plan: Plan, sockets: Sockets, restored: Sequence[bytes] = (), core: int 
     if refused:
         log.warning("the loop runs without %s: cycles may come late", ", ".join(refused))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_cycles(loop))
+        runner.run(_cycles(loop, cycles))
 
 
-async def _cycles(loop: Loop) -> None:
+async def _cycles(loop: Loop, cycles: mmap.mmap | None) -> None:
     """Ticks at multiples of the scan since the start; an overrun skips whole cycles and counts them."""
     period, start = loop.plan.cell.scan_ns, now_ns()
     ticker = Ticker(start, period)
@@ -222,6 +232,8 @@ async def _cycles(loop: Loop) -> None:
         loop.overruns += passed - 1
         loop.lateness.add(began - (start + loop.cycle * period))
         loop.run_cycle(loop.cycle)
+        if cycles is not None:
+            _CYCLE.pack_into(cycles, 0, loop.cycle)
         loop.duration.add(now_ns() - began)
 
     for bus in loop.sockets.fieldbuses:

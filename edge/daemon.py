@@ -1,0 +1,318 @@
+"""Starts and watches the processes of a cell: loop, one fieldbus process a protocol, recorder, and who watches them.
+
+All sockets are made before the first fork and stay open here, so that a process that died comes back to the same ones.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import gc
+import logging
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from setproctitle import setproctitle
+
+from edge import channel, fieldbus, loop, recorder
+from edge.program import Plan
+
+log = logging.getLogger("edge.daemon")
+
+FIRST_RESTART_S, LAST_RESTART_S, STEADY_S = 0.1, 10.0, 30.0
+STOP_S = {"edge-loop": 0.5, "edge-recorder": 1.0, "watcher": 1.0}
+FIELDBUS_STOP_S = 2.5
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+
+
+class CannotStart(Exception):
+    """Why the daemon does not start, in words."""
+
+
+class Child:
+    """One process: what it runs, and how it has fared."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        self.name = name
+        self.work = work
+        self.pid = 0
+        self.started = 0.0
+        self.restart_at = 0.0
+        self.backoff = FIRST_RESTART_S
+        self.restarts = 0
+
+    def fork(self) -> None:
+        """Starts the process. It ends with the daemon, whatever happens to that."""
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        self.started = time.monotonic()
+        if self.pid:
+            return
+        code = 1
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(0)
+            setproctitle(self.name)
+            self.work()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+        except BaseException:
+            log.exception("%s ended by a fault of edge itself", self.name)
+        finally:
+            logging.shutdown()
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+            os._exit(code)
+
+
+class Wiring(msgspec.Struct, frozen=True):
+    """Every pair of sockets: first the loop's (or the fieldbus process's) end, then the other's."""
+
+    drivers: tuple[str, ...]
+    fieldbuses: tuple[tuple[socket.socket, socket.socket], ...]
+    stats: tuple[tuple[socket.socket, socket.socket], ...]
+    commits: tuple[socket.socket, socket.socket]
+    journal: tuple[socket.socket, socket.socket]
+    watcher: tuple[socket.socket, socket.socket]
+
+
+def wire(plan: Plan) -> Wiring:
+    drivers = tuple(dict.fromkeys(device.driver for device in plan.cell.devices))
+    return Wiring(
+        drivers,
+        tuple(channel.pair() for _ in drivers),
+        tuple(channel.pair() for _ in drivers),
+        channel.pair(),
+        channel.pair(),
+        channel.pair(),
+    )
+
+
+class Watcher(msgspec.Struct, frozen=True):
+    """The process that watches the loop and commands it: the API, or a terminal. When `last`, its end is the daemon's.
+
+    `work` gets the socket to the loop and those from the fieldbus processes.
+    """
+
+    name: str
+    work: Callable[[socket.socket, list[socket.socket]], None]
+    last: bool = False
+
+
+class Daemon:
+    """The parent. It does no work of its own but to start, watch, restart and end."""
+
+    def __init__(self, plan: Plan, state_dir: Path, watcher: Watcher, core: int | None = None) -> None:
+        self.plan = plan
+        self.state_dir = state_dir
+        self.watcher = watcher
+        self.core = core
+        self.wiring = wire(plan)
+        self.cycles = mmap.mmap(-1, 8)
+        self.run_id = time.time_ns()
+        buses = zip(self.wiring.drivers, self.wiring.fieldbuses, self.wiring.stats, strict=True)
+        self.loop = Child("edge-loop", self._loop)
+        self.recorder = Child("edge-recorder", self._recorder)
+        self.buses = [Child(f"edge-{name}", self._fieldbus(name, ends[1], stats[0])) for name, ends, stats in buses]
+        self.seat = Child(watcher.name, self._watch)
+        self.children = [self.recorder, *self.buses, self.loop, self.seat]
+        self.notify = Notify()
+
+    def _loop(self) -> None:
+        wiring = self.wiring
+        sockets = loop.Sockets(
+            [ends[0] for ends in wiring.fieldbuses],
+            wiring.drivers,
+            wiring.commits[0],
+            wiring.journal[0],
+            wiring.watcher[0],
+        )
+        loop.run(self.plan, sockets, recorder.unfinished(self.state_dir), self.core, self.cycles)
+
+    def _recorder(self) -> None:
+        recorder.run(self.plan, self.state_dir, self.wiring.commits[1], self.wiring.journal[1], self.run_id)
+
+    def _fieldbus(self, name: str, end: socket.socket, stats: socket.socket) -> Callable[[], None]:
+        return lambda: fieldbus.run(self.plan.cell, name, end, stats)
+
+    def _watch(self) -> None:
+        self.watcher.work(self.wiring.watcher[1], [ends[1] for ends in self.wiring.stats])
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Runs the cell until SIGTERM or SIGINT, or until a last watcher ends; gives the exit code."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        gc.collect()
+        gc.freeze()
+        for child in self.children:
+            child.fork()
+        code = self._supervise()
+        self._end()
+        return code
+
+    def _supervise(self) -> int:
+        seen, moved = -1, time.monotonic()
+        while True:
+            got = signal.sigtimedwait(_SIGNALS, self._pause())
+            if got is not None and got.si_signo in (signal.SIGTERM, signal.SIGINT):
+                return 0 if got.si_signo == signal.SIGTERM or not self.watcher.last else 3
+            for child, status in self._reap():
+                if child is self.seat and self.watcher.last:
+                    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
+                self._died(child, status)
+            now = time.monotonic()
+            for child in self.children:
+                if not child.pid and now >= child.restart_at:
+                    self._restart(child)
+            cycle = struct.unpack("Q", self.cycles[:8])[0]
+            if cycle != seen:
+                seen, moved = cycle, now
+                self.notify.alive()
+            elif now - moved > 10 and self.loop.pid:
+                log.error("the loop has not run a cycle for 10 s: it is ended and started anew")
+                os.kill(self.loop.pid, signal.SIGKILL)
+                moved = now
+
+    def _pause(self) -> float:
+        now = time.monotonic()
+        due = [child.restart_at - now for child in self.children if not child.pid]
+        return max(0.01, min([0.5, *due]))
+
+    def _reap(self) -> list[tuple[Child, int]]:
+        """Every child that has ended since the last look."""
+        ended: list[tuple[Child, int]] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if not pid:
+                return ended
+            for child in self.children:
+                if child.pid == pid:
+                    child.pid = 0
+                    ended.append((child, status))
+
+    def _died(self, child: Child, status: int) -> None:
+        now = time.monotonic()
+        if now - child.started > STEADY_S:
+            child.backoff = FIRST_RESTART_S
+        child.restart_at = now + child.backoff
+        code = os.waitstatus_to_exitcode(status)
+        how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        log.error("%s %s; it starts again in %.1f s", child.name, how, child.backoff)
+        child.backoff = min(LAST_RESTART_S, child.backoff * 2)
+
+    def _restart(self, child: Child) -> None:
+        """Starts a child anew. A loop begins with what the record holds: commands and frames of its past are void."""
+        if child is self.loop:
+            if select.select([self.wiring.commits[1]], [], [], 0)[0] and self.recorder.pid:
+                child.restart_at = time.monotonic() + 0.05
+                return
+            for end, _ in (*self.wiring.fieldbuses, self.wiring.watcher, self.wiring.commits):
+                while channel.drain(end):
+                    pass
+        child.restarts += 1
+        child.fork()
+        log.info("%s is started again", child.name)
+
+    def _end(self) -> None:
+        """Ends everything in order: the loop, then the outputs at failsafe, then the record, then who watches."""
+        self.notify.stopping()
+        self._stop([self.loop], STOP_S["edge-loop"])
+        self._stop(self.buses, FIELDBUS_STOP_S)
+        self._stop([self.recorder, self.seat], STOP_S["watcher"])
+
+    def _stop(self, children: list[Child], patience_s: float) -> None:
+        for child in children:
+            if child.pid:
+                os.kill(child.pid, signal.SIGTERM)
+        until = time.monotonic() + patience_s
+        while any(child.pid for child in children) and (left := until - time.monotonic()) > 0:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+            self._reap()
+        for child in children:
+            if child.pid:
+                log.warning("%s did not end in time and is killed", child.name)
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                child.pid = 0
+
+
+class Notify:
+    """systemd's notifications (sd_notify(3)): ready with the first cycle, the watchdog fed while cycles advance."""
+
+    def __init__(self) -> None:
+        self.path = os.environ.get("NOTIFY_SOCKET", "")
+        self.ready = False
+
+    def alive(self) -> None:
+        self._send("WATCHDOG=1" if self.ready else "READY=1\nWATCHDOG=1")
+        self.ready = True
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1")
+
+    def _send(self, text: str) -> None:
+        if not self.path:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.connect("\0" + self.path[1:] if self.path.startswith("@") else self.path)
+            end.send(text.encode())
+
+
+class Lock:
+    """One daemon a state directory. Held until the process ends; the file says who holds it, and where its API is."""
+
+    def __init__(self, state_dir: Path, about: dict[str, object]) -> None:
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            self.path = state_dir / "daemon.json"
+            self.file = self.path.open("a+b")
+        except OSError as error:
+            raise CannotStart(f"the state directory {state_dir} cannot be used: {error.strerror}") from None
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = holder_of(state_dir) or {}
+            raise CannotStart(
+                f"edge runs on {state_dir} already (process {holder.get('pid', '?')}, {holder.get('url', 'no API')})"
+            ) from None
+        os.set_inheritable(self.file.fileno(), False)
+        self.file.truncate(0)
+        self.file.write(msgspec.json.encode({"pid": os.getpid(), **about}))
+        self.file.flush()
+
+    def release(self) -> None:
+        self.file.truncate(0)
+        self.file.close()
+
+
+def holder_of(state_dir: Path) -> dict[str, object] | None:
+    """What the daemon of this state directory says of itself; None where none runs."""
+    try:
+        with (state_dir / "daemon.json").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return msgspec.json.decode(file.read() or b"{}")
+    except (OSError, msgspec.DecodeError):
+        pass
+    return None

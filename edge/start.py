@@ -1,0 +1,125 @@
+"""Starts a cell: simulated PLCs where asked for, the state directory, the watcher, and the daemon around them."""
+
+import contextlib
+import ctypes
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from edge import record
+from edge.cell import Cell
+from edge.daemon import CannotStart, Daemon, Lock, Watcher
+from edge.program import Plan
+from edge.source import Problems, report
+from edge.terminal import Order, Terminal
+
+SIMULATION_START_S = 30.0
+
+
+def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool, core: int | None) -> int:
+    """`edge serve`: the cell with its page, API and metrics, until SIGTERM. Gives the exit code."""
+    from edge import api
+
+    _log_to(sys.stderr)
+    try:
+        listener = api.bind(*where)
+        url = api.url(listener).rstrip("/")
+        lock = Lock(state_dir, {"url": url, "cell": plan.cell.path})
+        with _simulated(plan, simulate) as ready:
+
+            def work(loop: socket.socket, stats: list[socket.socket]) -> None:
+                api.run(ready, state_dir, listener, loop, stats)
+
+            print(f"edge: cell {plan.cell.name}: operator's page {url}/  metrics {url}/metrics", flush=True)
+            print(f"edge: journal and batch record in {state_dir}", flush=True)
+            code = Daemon(ready, state_dir, Watcher("edge-api", work), core).run()
+        lock.release()
+        return code
+    except (CannotStart, api.CannotListen) as reason:
+        print(f"edge: {reason}", file=sys.stderr)
+        return 1
+
+
+def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> int:
+    """`edge run`: one recipe to its end, then the batch record. Gives the exit code."""
+    try:
+        lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
+        with (state_dir / "edge.log").open("a", encoding="utf-8") as log, _simulated(plan, simulate) as ready:
+            _log_to(log)
+
+            def work(loop: socket.socket, stats: list[socket.socket]) -> None:
+                sys.exit(Terminal(ready, order).run(loop))
+
+            code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True)).run()
+        lock.release()
+    except CannotStart as reason:
+        print(f"edge: {reason}", file=sys.stderr)
+        return 1
+    with contextlib.suppress(record.NoRecord):
+        print(f"\n{record.printed(state_dir / record.FILE, order.batch)}")
+        print(f"\nkept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}")
+    return code
+
+
+def _log_to(stream: TextIO) -> None:
+    logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
+
+
+@contextlib.contextmanager
+def _simulated(plan: Plan, simulate: bool) -> Generator[Plan]:
+    """The plan with the connections of simulated PLCs, which run meanwhile; the plan itself where none are wanted."""
+    if not simulate:
+        yield plan
+        return
+    with tempfile.TemporaryDirectory(prefix="edge-sim-") as folder:
+        endpoints = Path(folder) / "endpoints.yaml"
+        command = [sys.executable, "-m", "hil", "up", plan.cell.path, "--endpoints", str(endpoints)]
+        simulation = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
+        )
+        try:
+            _await_endpoints(simulation, endpoints)
+            yield msgspec.structs.replace(plan, cell=_connected(plan.cell, endpoints))
+        finally:
+            simulation.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                simulation.wait(5)
+            if simulation.poll() is None:
+                simulation.kill()
+
+
+def _end_with_us() -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _await_endpoints(simulation: "subprocess.Popen[bytes]", endpoints: Path) -> None:
+    until = time.monotonic() + SIMULATION_START_S
+    while not endpoints.exists():
+        if simulation.poll() is not None or time.monotonic() > until:
+            simulation.kill()
+            said = simulation.stderr.read().decode(errors="replace").strip() if simulation.stderr else ""
+            raise CannotStart(f"the simulated PLCs did not start: {said or 'no answer in time'}")
+        time.sleep(0.02)
+
+
+def _connected(cell: Cell, endpoints: Path) -> Cell:
+    from edge.cell import apply_endpoints
+
+    problems = Problems()
+    connected = apply_endpoints(cell, endpoints, problems)
+    if problems.errors:
+        raise CannotStart(report(problems))
+    return connected

@@ -1,0 +1,703 @@
+"""The engine in virtual time: steps, states, levels, interlocks, devices, commands; and that it is a pure function."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge import states
+from edge.engine import Engine
+from edge.messages import (
+    AlarmCleared,
+    AlarmRaised,
+    Answered,
+    Asked,
+    BatchRemoved,
+    CommandDone,
+    Recorded,
+    StateChanged,
+    StepEnded,
+    StepStarted,
+)
+from tests.virtual import Virtual, plan_of
+
+FILL = """
+recipe: fill
+uses: [plc]
+parameters:
+  volume: {unit: L, default: 20, range: [5, 50]}
+interlocks:
+  - {when: plc.count > 40, do: hold, grace: 100 ms, say: {en: Too many}}
+steps:
+  - {name: Fill, during: {plc.valve: true}, until: plc.level >= volume, within: 1 s}
+  - set: {plc.speed: 120 rpm}
+  - {name: Rest, wait: 100 ms}
+on:
+  hold: [{set: {plc.speed: 0 rpm}}]
+"""
+
+
+@pytest.fixture
+def cell(tmp_path: Path):
+    return lambda *recipes: Virtual(plan_of(tmp_path, *recipes))
+
+
+def refusals(virtual: Virtual) -> list[str]:
+    return [event.text for event in virtual.of(CommandDone) if not event.ok]
+
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_runs_to_its_end_and_leaves_its_outputs_at_failsafe(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    assert run.state() == "running"
+    assert run.level("plc.valve") is True
+    run.put("plc.level", 20.0)
+    run.run(3)
+    assert run.level("plc.valve") is False
+    assert run.level("plc.speed") == 120
+    run.run(15)
+    assert run.state() == "complete"
+    assert run.level("plc.speed") == 0
+    assert [event.name for event in run.of(StepEnded)] == ["Fill", "set plc.speed", "Rest"]
+    assert not run.engine.state.owners
+
+
+def test_outputs_are_at_failsafe_before_any_batch(cell) -> None:
+    run = cell(FILL)
+    run.run(3)
+    assert [run.level(tag) for tag in ("plc.valve", "plc.speed", "plc.program")] == [False, 0, 0]
+
+
+def test_a_step_begins_only_when_its_transition_is_durable(cell) -> None:
+    run = cell(FILL)
+    run.durable = False
+    run.run(2)
+    run.command("start", recipe="fill")
+    run.run(50)
+    assert run.state() == "running"
+    assert run.level("plc.valve") is False
+    commits = run.engine.state.next_commit - 1
+    run.durable = True
+    from edge.messages import Ack, pack
+
+    run.packets.append(pack(Ack(commits)))
+    run.run(3)
+    assert run.level("plc.valve") is True
+
+
+def test_ceasing_to_act_waits_for_no_commit(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.durable = False
+    run.command("hold")
+    run.run(1)
+    assert run.level("plc.valve") is False
+    run.command("abort")
+    run.run(1)
+    assert run.state() == "aborted"
+
+
+def test_sets_that_follow_one_another_share_one_commit(cell) -> None:
+    many = "\n".join(f"  - set: {{plc.speed: {speed} rpm}}" for speed in range(50))
+    run = cell(f"recipe: many\nuses: [plc]\nsteps:\n{many}\n  - wait: 10 ms\n")
+    run.run(2)
+    before = run.engine.state.next_commit
+    run.command("start", recipe="many")
+    run.run(8)
+    assert run.state() == "complete"
+    assert run.engine.state.next_commit - before <= 5
+
+
+def test_a_skipped_cycle_still_counts_as_time(cell) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - wait: 200 ms\n")
+    run.start("r")
+    run.run(2, skip=9)
+    assert run.state() == "complete"
+
+
+# --- step kinds ------------------------------------------------------------------------------------------------------
+
+
+def test_parallel_branches_run_side_by_side_and_end_together(cell) -> None:
+    run = cell("""
+recipe: r
+uses: [plc]
+steps:
+  - parallel:
+      stir: [{set: {plc.speed: 100 rpm}}, {wait: 100 ms}]
+      fill: [{during: {plc.valve: true}, until: plc.level > 5 L, within: 5 s}]
+""")
+    run.start("r")
+    run.run(3)
+    assert run.level("plc.valve") is True and run.level("plc.speed") == 100
+    run.run(20)
+    assert run.state() == "running"
+    run.put("plc.level", 6.0)
+    run.run(2)
+    assert run.state() == "complete"
+    assert {event.branch for event in run.of(StepStarted)} == {"", "stir", "fill"}
+
+
+def choose(run: Virtual) -> list[str]:
+    run.start("r")
+    run.run(6)
+    return [event.name for event in run.of(StepStarted)]
+
+
+CHOOSE = """
+recipe: r
+uses: [plc]
+steps:
+  - choose:
+      - {when: plc.count == 1, steps: [{name: One, wait: 10 ms}]}
+      - else: [{name: Other, wait: 10 ms}]
+"""
+
+
+def test_choose_takes_the_first_true_way(cell) -> None:
+    run = cell(CHOOSE)
+    run.put("plc.count", 1)
+    assert "One" in choose(run)
+
+
+def test_choose_takes_else(cell) -> None:
+    assert "Other" in choose(cell(CHOOSE))
+
+
+def test_choose_waits_on_a_bad_value_instead_of_falling_to_else(cell) -> None:
+    run = cell(CHOOSE)
+    run.run(2)
+    run.command("start", recipe="r")
+    run.run(1)
+    run.put("plc.count", None)
+    run.run(20)
+    assert [event.name for event in run.of(StepStarted) if event.name in ("One", "Other")] == []
+    run.put("plc.count", 1)
+    run.run(3)
+    assert "One" in [event.name for event in run.of(StepStarted)]
+
+
+@pytest.mark.parametrize(
+    ("loop", "rounds"), [("times: 3", 3), ("until: plc.count == 0", 1), ("while: plc.count != 0", 0)]
+)
+def test_repeat(cell, loop: str, rounds: int) -> None:
+    run = cell(f"""
+recipe: r
+uses: [plc]
+steps:
+  - repeat: {{{loop}}}
+    steps: [{{name: Turn, wait: 20 ms}}]
+""")
+    run.start("r")
+    run.run(60)
+    assert run.state() == "complete"
+    assert len([event for event in run.of(StepEnded) if event.name == "Turn"]) == rounds
+
+
+def test_ask_waits_for_a_valid_answer_and_fills_its_variable(cell) -> None:
+    run = cell("""
+recipe: r
+uses: [plc]
+steps:
+  - ask: {say: {en: "Straight?"}, answers: [yes, no], into: ok}
+  - choose:
+      - {when: ok == "yes", steps: [{set: {plc.valve: true}}, {wait: 50 ms}]}
+      - else: [{wait: 10 ms}]
+""")
+    run.start("r")
+    run.run(50)
+    (asked,) = run.of(Asked)
+    run.command("answer", prompt=asked.prompt, value="perhaps")
+    run.run(1)
+    assert refusals(run) == ["answer one of yes, no"]
+    run.command("answer", prompt=asked.prompt, value="yes")
+    run.run(5)
+    assert run.of(Answered)[0].value == "yes"
+    assert run.level("plc.valve") is True
+    run.command("answer", prompt=asked.prompt, value="yes")
+    run.run(1)
+    assert refusals(run)[-1] == "this question is not open"
+
+
+def test_record_keeps_a_good_value_and_waits_for_one(cell) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - wait: 50 ms\n  - record: {filled: plc.level}\n")
+    run.start("r")
+    run.put("plc.level", None)
+    run.run(20)
+    assert run.of(Recorded) == []
+    run.put("plc.level", 12.5)
+    run.run(2)
+    (kept,) = run.of(Recorded)
+    assert (kept.name, kept.value, kept.unit) == ("filled", 12.5, "L")
+    assert run.state() == "complete"
+
+
+DO = "recipe: r\nuses: [plc]\nsteps:\n  - {do: plc.work, with: {program: 3}, within: 1 s}\n"
+
+
+def test_a_phase_is_done_only_after_it_was_seen_running(cell) -> None:
+    run = cell(DO)
+    run.put("plc.state", 3)
+    run.start("r")
+    run.run(5)
+    assert run.level("plc.program") == 3
+    assert run.state() == "running"
+    run.put("plc.state", 2)
+    run.run(2)
+    run.put("plc.state", 3)
+    run.run(2)
+    assert run.state() == "complete"
+    assert run.level("plc.program") == 0
+
+
+def test_a_phase_that_fails_holds_the_batch_and_is_started_anew_by_a_restart(cell) -> None:
+    run = cell(DO)
+    run.start("r")
+    run.run(3)
+    run.put("plc.state", 9)
+    run.run(2)
+    assert run.state() == "held"
+    assert run.of(AlarmRaised)[0].kind == "phase-failed"
+    assert run.level("plc.program") == 0
+    run.put("plc.state", 1)
+    run.command("restart")
+    run.run(5)
+    assert run.state() == "running" and run.level("plc.program") == 3
+    run.put("plc.state", 3)
+    run.run(3)
+    assert run.state() == "running"
+
+
+def test_what_an_earlier_run_left_failed_counts_for_nothing(cell) -> None:
+    run = cell(DO)
+    run.put("plc.state", 9)
+    run.start("r")
+    run.run(5)
+    assert run.state() == "running"
+
+
+@pytest.mark.parametrize(("what", "state"), [("hold", "held"), ("stop", "stopped"), ("abort", "aborted")])
+def test_a_step_over_its_time_does_what_it_says(cell, what: str, state: str) -> None:
+    run = cell(f"recipe: r\nuses: [plc]\nsteps:\n  - {{until: plc.ready, within: 100 ms, on_timeout: {what}}}\n")
+    run.start("r")
+    run.run(15)
+    assert run.state() == state
+    assert run.of(AlarmRaised)[0].kind == "timeout"
+
+
+def test_a_step_over_its_time_may_go_on(cell) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - {until: plc.ready, within: 100 ms, on_timeout: continue}\n")
+    run.start("r")
+    run.run(15)
+    assert run.state() == "complete"
+    assert run.of(StepEnded)[0].how == "timeout"
+
+
+def test_a_computed_level_out_of_range_holds_and_names_the_tag(cell) -> None:
+    run = cell("""
+recipe: r
+uses: [plc]
+steps:
+  - wait: 50 ms
+  - set: {plc.speed: plc.level * 3 rpm / 1 L}
+  - wait: 1 s
+""")
+    run.put("plc.level", 101.0)
+    run.start("r")
+    run.run(20)
+    assert run.state() == "held"
+    alarm = run.of(AlarmRaised)[0]
+    assert (alarm.kind, alarm.tag) == ("refused", "plc.speed")
+    assert run.level("plc.speed") == 0
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def test_hold_rests_the_during_levels_and_restart_brings_them_back(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.command("hold")
+    run.run(1)
+    assert run.level("plc.valve") is False
+    assert run.state() == "held"
+    run.command("restart")
+    run.run(5)
+    assert run.state() == "running" and run.level("plc.valve") is True
+
+
+def test_what_a_hold_handler_set_ends_with_the_restart(cell) -> None:
+    run = cell(FILL.replace("wait: 100 ms", "wait: 1 s"))
+    run.put("plc.level", 30.0)
+    run.start("fill")
+    run.run(4)
+    assert run.level("plc.speed") == 120
+    run.command("hold")
+    run.run(2)
+    assert run.level("plc.speed") == 0
+    run.command("restart")
+    run.run(5)
+    assert run.level("plc.speed") == 120
+
+
+def test_timers_stand_still_while_a_batch_is_held(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.run(80)
+    run.command("hold")
+    run.run(500)
+    run.command("restart")
+    run.run(10)
+    assert run.state() == "running"
+    run.run(20)
+    assert run.state() == "held"
+
+
+def test_a_restart_waits_until_the_outputs_read_back_as_set(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.following = False
+    run.command("hold")
+    run.run(3)
+    run.command("restart")
+    run.run(20)
+    assert run.state() == "restarting"
+    assert run.level("plc.valve") is False
+    run.put("plc.valve", False)
+    run.run(4)
+    assert run.state() == "running"
+
+
+def test_pause_rests_between_two_steps(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.command("pause")
+    run.run(10)
+    assert run.state() == "pausing" and run.level("plc.valve") is True
+    run.put("plc.level", 21.0)
+    run.run(2)
+    assert run.state() == "paused" and run.level("plc.valve") is False
+    run.run(50)
+    assert run.level("plc.speed") == 0
+    run.command("resume")
+    run.run(4)
+    assert run.level("plc.speed") == 120
+
+
+@pytest.mark.parametrize(("command", "state"), [("stop", "stopped"), ("abort", "aborted")])
+def test_the_end_cuts_active_steps_and_frees_the_units(cell, command: str, state: str) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.command(command)
+    run.run(3)
+    assert run.state() == state
+    assert run.of(StepEnded)[0].how == "cut"
+    assert run.level("plc.valve") is False
+    assert not run.engine.state.owners
+    run.command("reset")
+    run.run(1)
+    assert run.of(BatchRemoved) and not run.engine.state.batches
+
+
+def test_an_abort_handler_acts_and_then_all_is_at_failsafe(cell) -> None:
+    run = cell(FILL.replace("on:", "on:\n  abort: [{set: {plc.drain: true}}, {wait: 100 ms}]"))
+    run.start("fill")
+    run.command("abort")
+    run.run(3)
+    assert run.state() == "aborting" and run.level("plc.drain") is True and run.level("plc.valve") is False
+    run.run(15)
+    assert run.state() == "aborted" and run.level("plc.drain") is False
+
+
+def test_a_handler_does_not_hang_on_a_bad_value(cell) -> None:
+    run = cell(
+        FILL.replace(
+            "on:", "on:\n  abort: [{set: {plc.speed: 'clamp(plc.count, 0, 300) * 1 rpm'}}, {set: {plc.drain: true}}]"
+        )
+    )
+    run.start("fill")
+    run.put("plc.count", None)
+    run.command("abort")
+    run.run(5)
+    assert run.state() == "aborted"
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_device_turns_its_tags_bad_and_holds_with_an_alarm_that_names_it(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.lose("plc", "no answer from 10.0.0.1")
+    run.run(1)
+    assert run.engine.state.values[run.index("plc.level")] is None
+    assert run.state() == "held"
+    alarm = run.of(AlarmRaised)[0]
+    assert (alarm.kind, alarm.device, alarm.tag) == ("device-lost", "plc", "plc.level")
+    assert "no answer from 10.0.0.1" in alarm.say["en"] and set(alarm.say) == {"en", "fr", "ar"}
+    run.command("restart")
+    run.run(1)
+    assert "plc is lost" in refusals(run)[-1]
+    run.find("plc")
+    run.run(2)
+    assert run.of(AlarmCleared)
+    run.command("restart")
+    run.run(6)
+    assert run.state() == "running"
+
+
+def test_a_device_of_another_unit_disturbs_nothing(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.lose("aux")
+    run.run(3)
+    assert run.state() == "running"
+
+
+def test_a_fieldbus_process_that_says_nothing_loses_its_devices(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.present.clear()
+    run.run(200)
+    assert run.state() == "held" and run.engine.state.up == [False, False]
+
+
+def test_a_refused_output_holds_its_batch(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.refuse("plc.valve", "write protected")
+    run.run(2)
+    assert run.state() == "held"
+    assert "plc.valve could not be set: write protected" in run.of(AlarmRaised)[0].say["en"]
+
+
+def test_a_bad_value_fires_no_transition(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.put("plc.level", None)
+    run.run(50)
+    assert [event.name for event in run.of(StepEnded)] == []
+
+
+def test_an_interlock_trips_holds_and_blocks_the_restart(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.put("plc.count", 41)
+    run.run(1)
+    assert run.state() in ("holding", "held") and run.level("plc.valve") is False
+    run.command("restart")
+    run.run(2)
+    assert "an interlock stands: Too many" in refusals(run)[-1]
+    run.put("plc.count", 0)
+    run.run(2)
+    run.command("restart")
+    run.run(5)
+    assert run.state() == "running"
+
+
+def test_an_interlock_that_cannot_be_watched_trips_after_its_grace(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.put("plc.count", None)
+    run.run(9)
+    assert run.state() == "running"
+    run.run(3)
+    assert run.state() == "held"
+    assert "plc.count" in run.of(AlarmRaised)[0].say["en"]
+
+
+def test_garbage_packets_change_nothing(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.packets += [
+        b"\x01",
+        b"\x00",
+        b"\x00\xff\xff",
+        b"\x01\x00\x00\x00" + b"x" * 40,
+        b"\x01\x00\xff\xff" + b"\x00" * 40,
+    ]
+    run.run(3)
+    assert run.state() == "running"
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"recipe": "none"}, "there is no recipe none"),
+        ({"recipe": "fill", "parameters": {"volume": 51}}, "parameter volume goes from 5"),
+        ({"recipe": "fill", "parameters": {"volume": "much"}}, "parameter volume is a number"),
+        ({"recipe": "fill", "parameters": {"speed": 1}}, "has no parameter speed"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_in_words(cell, fields: dict, text: str) -> None:
+    run = cell(FILL)
+    run.run(2)
+    run.command("start", **fields)
+    run.run(1)
+    assert text in refusals(run)[0]
+    assert not run.engine.state.batches
+
+
+def test_a_unit_has_one_owner(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.command("start", "B2", recipe="fill")
+    run.run(1)
+    assert "plc is used by batch B1" in refusals(run)[0]
+
+
+def test_a_start_with_a_bad_input_names_it(cell) -> None:
+    run = cell(FILL)
+    run.put("plc.level", None)
+    run.run(2)
+    run.command("start", recipe="fill")
+    run.run(1)
+    assert "no good value from plc.level" in refusals(run)[0]
+
+
+def test_a_person_sets_an_output_only_while_no_batch_owns_it(cell) -> None:
+    run = cell(FILL)
+    run.run(2)
+    run.command("set", "", tag="plc.valve", value=True)
+    run.run(1)
+    assert run.level("plc.valve") is True
+    run.start("fill")
+    run.command("set", "", tag="plc.drain", value=True)
+    run.run(1)
+    assert "belongs to batch B1" in refusals(run)[0]
+    run.command("set", "", tag="aux.beat", value=1)
+    run.command("set", "", tag="plc.level", value=1)
+    run.command("set", "", tag="aux.lamp", value=3)
+    run.run(1)
+    assert (
+        "heartbeat" in refusals(run)[1] and "only be read" in refusals(run)[2] and "true or false" in refusals(run)[3]
+    )
+
+
+def test_every_command_that_the_state_does_not_allow_is_refused(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    for command in set(states.COMMANDS) - {"start", *states.allowed("running")}:
+        run.command(command)
+    run.run(1)
+    assert len(refusals(run)) == len(set(states.COMMANDS) - {"start", *states.allowed("running")})
+    assert run.state() == "running"
+
+
+def test_a_heartbeat_counts_with_the_cycles(cell) -> None:
+    run = cell(FILL)
+    seen: set[object] = set()
+    for _ in range(50):
+        run.run(1)
+        seen.add(run.level("aux.beat"))
+    assert len(seen) >= 4
+
+
+# --- after a power loss ----------------------------------------------------------------------------------------------
+
+
+def test_after_a_power_loss_the_batch_is_held_with_its_outputs_at_failsafe(cell) -> None:
+    run = cell(FILL.replace("wait: 100 ms", "wait: 1 s"))
+    run.put("plc.level", 30.0)
+    run.start("fill")
+    run.run(4)
+    assert run.level("plc.speed") == 120
+    again = Virtual(run.plan)
+    again.put("plc.level", 30.0)
+    again.restore(run.blobs["B1"])
+    again.run(3)
+    assert again.state() == "held" and again.level("plc.speed") == 0
+    assert again.of(AlarmRaised)[0].kind == "power-loss"
+    again.command("restart")
+    again.run(6)
+    assert again.state() == "running" and again.level("plc.speed") == 120
+    again.run(110)
+    assert again.state() == "complete"
+
+
+@pytest.mark.parametrize(("policy", "state"), [("abort", "aborted"), ("resume", "running")])
+def test_after_a_power_loss_the_recipe_s_policy_counts(cell, policy: str, state: str) -> None:
+    run = cell(FILL + f"after_power_loss: {policy}\n")
+    run.start("fill")
+    again = Virtual(run.plan)
+    again.restore(run.blobs["B1"])
+    again.run(8)
+    assert again.state() == state
+
+
+# --- pure ------------------------------------------------------------------------------------------------------------
+
+
+def replay(run: Virtual) -> list[tuple[list[bytes], list[object], object]]:
+    engine = Engine(run.plan)
+    outputs = [engine.step(cycle, packets) for cycle, packets in run.taken]
+    return [(one.frames, one.events, one.commit) for one in outputs]
+
+
+COMMANDS = st.sampled_from([*states.COMMANDS, "lose", "find", "level", "count", "bad"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(COMMANDS, st.integers(0, 60), st.integers(1, 40)), max_size=25))
+def test_whatever_happens_the_promises_hold(tmp_path_factory, happenings) -> None:
+    """Random commands and faults: owners, failsafe, `during` with the state; the same again gives the same."""
+    run = Virtual(plan_of(tmp_path_factory.mktemp("cell"), FILL))
+    run.run(2)
+    for what, number, cycles in happenings:
+        match what:
+            case "start":
+                run.command("start", recipe="fill", batch=f"B{number}")
+            case "lose" | "find":
+                getattr(run, what)("plc")
+            case "level" | "count":
+                run.put(f"plc.{what}", number if what == "count" else float(number))
+            case "bad":
+                run.put("plc.level", None)
+            case _:
+                for batch in list(run.engine.state.batches):
+                    run.command(what, batch)
+        for _ in range(cycles):
+            run.run(1)
+            state = run.engine.state
+            live = [batch for batch in state.batches.values() if batch.state not in states.ENDED]
+            assert len(live) <= 1 and set(state.owners.values()) == {batch.batch for batch in live}
+            acting = live[0].state in states.ACTING if live else False
+            if not acting:
+                assert run.level("plc.valve") is False
+            if not live:
+                assert run.level("plc.speed") == 0
+    assert msgspec.msgpack.encode(run.engine.state)
+    first, second = replay(run), replay(run)
+    assert first == second
+
+
+def test_the_state_is_data_and_a_fork_goes_on_the_same(cell) -> None:
+    from edge.batch import State
+
+    run = cell(FILL)
+    run.start("fill")
+    blob = msgspec.msgpack.encode(run.engine.state)
+    fork = Engine(run.plan, msgspec.msgpack.decode(blob, type=State))
+    run.taken.clear()
+    run.put("plc.level", 25.0)
+    run.run(30)
+    for cycle, packets in run.taken:
+        fork.step(cycle, packets)
+    assert msgspec.msgpack.encode(fork.state) == msgspec.msgpack.encode(run.engine.state)
+
+
+def test_state_changes_are_told_with_cause_and_person(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.command("hold")
+    run.run(2)
+    changes = [(event.before, event.state, event.by) for event in run.of(StateChanged)]
+    assert changes == [("idle", "running", "tester"), ("running", "holding", "tester"), ("holding", "held", "edge")]
