@@ -291,7 +291,10 @@ class _LogIn:
         await self._connect_socket()
         try:
             await self._open_channel()
-        except OSError as error:
+        except Exception as error:
+            # Some servers say why in an Error message, others close the socket or send what asyncua cannot read.
+            if isinstance(error, DeviceError | library().UaStatusCodeError):
+                raise
             text = f"{self.settings.server} broke off while the channel was being secured"
             raise DeviceError(text, _TRUST.format(certificate=own.path), status=BAD_COMMUNICATION) from error
 

@@ -542,6 +542,7 @@ def error_message(code: int) -> bytes:
         (error_message(0x8013_0000), "does not trust edge's certificate: BadSecurityChecksFailed"),
         (error_message(0x8055_0000), "rejects the security policy"),
         (b"", "broke off while the channel was being secured"),
+        (bytes(64), "broke off while the channel was being secured"),
     ],
 )
 async def test_a_channel_that_cannot_be_secured(secure, state, cut, said):
