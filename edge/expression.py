@@ -387,6 +387,8 @@ class _Checker:
     def _converted(self, term: _Term, unit: Unit) -> _Term | None:
         """A part in another unit of its dimension."""
         k, c = ratio(term.unit, unit)
+        if k == 1 and not c:
+            return msgspec.structs.replace(term, unit=unit)
         return self._scaled(term, k, c, unit)
 
     def _scaled(self, term: _Term, k: Fraction, c: Fraction, unit: Unit) -> _Term | None:
@@ -412,9 +414,10 @@ class _Checker:
         return msgspec.structs.replace(term, ref=name, low=low, high=high)
 
     def _aligned(self, terms: list[_Term]) -> list[_Term] | None:
-        """Numbers in one unit: that of the first that is no constant, else of the first that has one."""
+        """Numbers in one unit: that of the first that is no constant, else the smallest that a constant has."""
         named = [term for term in terms if not term.bare] or terms
-        lead = next((term for term in named if term.constant is None), named[0])
+        least = min(named, key=lambda term: term.unit.factor)
+        lead = next((term for term in named if term.constant is None), least)
         aligned: list[_Term] = []
         for term in terms:
             if term.bare and lead.unit.name:
@@ -466,7 +469,7 @@ class _Checker:
             if total is None:
                 return None
             total = combine(op, total, term)
-        return total
+        return None if total is None else msgspec.structs.replace(total, tree=tree)
 
     def _operated(self, op: str, a: _Term, b: _Term, unit: Unit) -> _Term | None:
         tree = Tree("sum", a.tree.start, b.tree.end)

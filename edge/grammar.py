@@ -112,6 +112,7 @@ def _tokens(text: str) -> list[_Token]:
         position = match.end()
 
 
+_TIMES = ("d", "h", "min", "s", "ms")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 _NOT, _SIGN = 3, 7
 _RANKS: dict[str, tuple[int, Kind]] = {
@@ -199,7 +200,7 @@ class _Parser:
         token = self._take()
         match token.kind, token.text:
             case "number", _:
-                return Tree("number", token.start, token.end, _number(token), token.unit)
+                return self._quantity(token)
             case "text", _:
                 return Tree("text", token.start, token.end, token.text[1:-1])
             case "name", "true" | "false":
@@ -217,6 +218,16 @@ class _Parser:
             case _:
                 hint = "`!=` compares for inequality" if token.text == ">" else ""
                 raise SyntaxFault(token.start, token.end, f"expected a value, not `{token.text}`", hint)
+
+    def _quantity(self, token: _Token) -> Tree:
+        """A number with its unit, or a time of several such as `1 h 30 min`."""
+        parts = [token]
+        while (following := self.token.unit) in _TIMES and parts[-1].unit in _TIMES[: _TIMES.index(following)]:
+            parts.append(self._take())
+        trees = tuple(Tree("number", part.start, part.end, _number(part), part.unit) for part in parts)
+        if len(trees) == 1:
+            return trees[0]
+        return self._tree("sum", token.start, parts[-1].end, args=trees, ops=("+",) * (len(trees) - 1))
 
     def _nested(self, token: _Token) -> Tree:
         """`not x`, `-x`, `(x)`, `f(x, …)`: what takes a level of depth."""
