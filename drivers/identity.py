@@ -66,9 +66,12 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def state_directory(*parts: str) -> Path:
-    """A private directory in edge's own state: $EDGE_STATE, or ~/.local/state/edge. Raises DeviceError."""
+    """A private directory in edge's state: $EDGE_STATE, systemd's $STATE_DIRECTORY, or ~/.local/state/edge.
+
+    Raises DeviceError.
+    """
     try:
-        root = os.environ.get("EDGE_STATE")
+        root = os.environ.get("EDGE_STATE") or os.environ.get("STATE_DIRECTORY", "").split(":")[0]
         path = Path(root) if root else Path.home() / ".local" / "state" / "edge"
         path = path.joinpath(*parts)
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -253,7 +253,7 @@ async def _below(session: Session, parents: Sequence[tuple[NodeId, str]]) -> lis
 def _written_as(data_type: DataValue, value: DataValue) -> int:
     """The built-in type to write: the DataType, or for a derived one (an enumeration…) what its value has; else 0."""
     declared = _plain(data_type)
-    number = declared.Identifier if declared is not None and declared.NamespaceIndex == 0 else 0
+    number = declared.Identifier if getattr(declared, "NamespaceIndex", None) == 0 else 0
     if number not in BUILT_IN and value.Value is not None:
         number = value.Value.VariantType.value
     return number if number in BUILT_IN else 0

@@ -49,3 +49,16 @@ def test_the_own_certificate_is_made_once_and_private(tmp_path):
     (tmp_path / "client.pem").write_text("damaged")
     with pytest.raises(DeviceError, match="no certificate"):
         identity.own_identity(tmp_path, "client", "urn:edge:here")
+
+
+def test_state_lies_where_the_service_keeps_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("EDGE_STATE", raising=False)
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'service'}:/elsewhere")
+    assert identity.state_directory("pki") == tmp_path / "service" / "pki"
+    monkeypatch.setenv("EDGE_STATE", str(tmp_path / "own"))
+    assert identity.state_directory("pki") == tmp_path / "own" / "pki"
+    assert stat.S_IMODE((tmp_path / "own" / "pki").stat().st_mode) == 0o700
+    monkeypatch.delenv("EDGE_STATE")
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert identity.state_directory() == tmp_path / ".local" / "state" / "edge"
