@@ -26,13 +26,12 @@ class Failure(Exception):
 class PlcProcess:
     """One device. `settings` are those that reach it, None while it does not serve."""
 
-    def __init__(self, device: Device, tags: Sequence[Tag], host: str, port: int) -> None:
-        """Takes the port, 0: any free one. Raises Failure where it is in use."""
+    def __init__(self, device: Device, tags: Sequence[Tag]) -> None:
         self.device = device
         self.tags = tags
-        self.host = host
-        self.holder = _hold(device.name, host, port)
-        self.port: int = self.holder.getsockname()[1]
+        self.host = ""
+        self.port = 0
+        self.holder: socket.socket | None = None
         self.settings: dict[str, Any] | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._refusal = ""
@@ -40,6 +39,20 @@ class PlcProcess:
     @property
     def place(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def hold(self, host: str, port: int) -> None:
+        """Takes the port, 0: any free one. It is bound and not listened to, so that nobody else is given it, not even
+        while the process is away. Raises Failure where it is in use.
+        """
+        self.holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+        self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self.holder.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "there is no such port"
+            hint = "end what uses it, or choose others with --ports"
+            raise Failure(f"{self.device.name}: cannot listen on {host}:{port}: {reason}; {hint}") from error
+        self.host, self.port = host, self.holder.getsockname()[1]
 
     def start(self, sensors: dict[int, Value]) -> None:
         """Starts the process; its memory is empty but for the raw values of `sensors`, by point."""
@@ -107,19 +120,6 @@ class PlcProcess:
                 self.process.wait()
             self.process = None
             self._end.close()
-        self.holder.close()
-
-
-def _hold(device: str, host: str, port: int) -> socket.socket:
-    """Binds the port without listening: nobody else is given it, not even while the PLC's process is away."""
-    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        holder.bind((host, port))
-    except (OSError, OverflowError) as error:
-        holder.close()
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "there is no such port"
-        raise Failure(
-            f"{device}: cannot listen on {host}:{port}: {reason}; end what uses it, or choose others with --ports"
-        ) from error
-    return holder
+        if self.holder is not None:
+            self.holder.close()
+            self.holder = None

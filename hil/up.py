@@ -2,9 +2,12 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import yaml
@@ -35,19 +38,17 @@ class Simulation:
     """The PLCs of a cell and its plant in one loop: the plant steps, then each PLC is watched and exchanges values."""
 
     def __init__(self, cell: Cell, plant: Plant, options: Options) -> None:
-        """Takes the ports. Raises Failure where one is in use."""
         self.plant = plant
         self.options = options
         self.stopped = False
-        self.plcs: list[PlcProcess] = []
         self.again_at_s: dict[PlcProcess, float] = {}
-        for place, device in enumerate(cell.devices):
-            tags = [cell.tags[index] for index in device.tags]
-            port = options.ports + place if options.ports else 0
-            self.plcs.append(PlcProcess(device, tags, options.host, port))
+        self.plcs = [PlcProcess(device, [cell.tags[index] for index in device.tags]) for device in cell.devices]
 
     def start(self) -> None:
-        """Starts every PLC and waits until all serve. Raises Failure where one does not."""
+        """Starts every PLC and waits until all serve. Raises Failure where a port is in use or one does not serve."""
+        host, first = self.options.host, self.options.ports
+        for place, plc in enumerate(self.plcs):
+            plc.hold(host, first + place if first else 0)
         for plc in self.plcs:
             plc.start(self._sensors(plc))
         deadline_s = time.monotonic() + START_DEADLINE_S
@@ -90,7 +91,6 @@ class Simulation:
         plc.bring(self._sensors(plc))
         if not served and plc.settings is not None:
             say(f"{plc.device.name}: serves again on {plc.place} (pid {plc.process.pid}), its memory cleared")
-            write_endpoints(self.options.endpoints, self.plcs)
         elif how := plc.ended():
             self._lose(plc, how, now_s)
 
@@ -138,14 +138,31 @@ def _off(tag: Tag) -> Value:
     return False if tag.type.kind == "bool" else 0
 
 
-def write_endpoints(path: Path | None, plcs: Sequence[PlcProcess]) -> None:
-    """Writes the settings that reach each device, whole or not at all."""
-    if path is None:
-        return
-    settings = {plc.device.name: plc.settings for plc in plcs if plc.settings is not None}
+def write_endpoints(path: Path, plcs: Sequence[PlcProcess]) -> None:
+    """Writes the settings that reach each device, whole or not at all. Raises Failure."""
+    settings = {plc.device.name: _given(plc.settings) for plc in plcs if plc.settings is not None}
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-    draft.replace(path)
+    try:
+        draft.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        raise Failure(f"cannot write the endpoints to {path}: {_reason(error)}") from error
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def remove_endpoints(path: Path) -> None:
+    """Takes away a file that would tell of PLCs which do not answer. Raises Failure."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise Failure(f"cannot remove {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def say(text: str) -> None:
@@ -155,32 +172,34 @@ def say(text: str) -> None:
 def up(cell: Cell, plant: Plant, options: Options) -> int:
     """Simulates the cell until SIGTERM or SIGINT; gives the exit code. Must run in the main thread."""
     setproctitle("hil-up")
-    simulation: Simulation | None = None
+    simulation = Simulation(cell, plant, options)
+    _stop_on_signals(simulation)
     try:
-        simulation = Simulation(cell, plant, options)
-        _stop_on_signals(simulation)
+        if options.endpoints is not None:
+            remove_endpoints(options.endpoints)
         simulation.start()
         if not simulation.stopped:
+            if options.endpoints is not None:
+                write_endpoints(options.endpoints, simulation.plcs)
             _show(cell, plant, simulation)
-            write_endpoints(options.endpoints, simulation.plcs)
         simulation.run()
         return 0
     except Failure as failure:
-        say(f"hil up: {failure}")
+        print(f"hil up: {failure}", file=sys.stderr)
         return 1
     finally:
-        if simulation is not None:
-            simulation.stop()
+        simulation.stop()
         if options.endpoints is not None:
-            options.endpoints.unlink(missing_ok=True)
+            with suppress(Failure):
+                remove_endpoints(options.endpoints)
 
 
 def _stop_on_signals(simulation: Simulation) -> None:
     def stop(_signal: int, _frame: object) -> None:
         simulation.stopped = True
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
 
 
 def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
@@ -195,4 +214,5 @@ def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
         say(f"  {plc.device.name:{width}}  {plc.device.driver:6}  pid {pid:<7} {where}{extra}")
     if simulation.options.endpoints is not None:
         say(f"endpoints: {simulation.options.endpoints}")
-    say("Ctrl-C ends it.")
+    if sys.stdout.isatty():
+        say("Ctrl-C ends it.")
