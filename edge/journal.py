@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO, Literal
 
 import msgspec
@@ -73,8 +74,11 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 def plan_hash(plan: Plan) -> str:
-    """SHA-256 over the cell file and the hashes of all recipes: the same hash, the same engine's behaviour."""
-    whole = hashlib.sha256(Path(plan.cell.path).read_bytes())
+    """SHA-256 over the cell file and the hashes of all recipes; "" where the cell file is no longer there."""
+    try:
+        whole = hashlib.sha256(Path(plan.cell.path).read_bytes())
+    except OSError:
+        return ""
     for name in sorted(plan.recipes):
         whole.update(f"\n{name} {plan.recipes[name].hash}".encode())
     return whole.hexdigest()
@@ -99,6 +103,7 @@ class Journal:
         self.deleted = 0
         self.lost = 0
         self._header = header
+        self._lock = Lock()
         self._trouble = ""
         self._file = -1
         self._size = 0
@@ -139,9 +144,10 @@ class Journal:
         self._close()
 
     def give_way(self) -> None:
-        """Deletes the oldest segment that is whole: the disk is full, and the batch record comes first."""
-        for segment in _segments(self.directory)[:-1][:1]:
-            self._delete(segment)
+        """Deletes the oldest closed segment: the disk is full, and the batch record comes first. From any thread."""
+        with self._lock:
+            for segment in _segments(self.directory)[:-1][:1]:
+                self._delete(segment)
 
     def _put(self, data: bytes) -> None:
         try:
@@ -178,11 +184,12 @@ class Journal:
 
     def _bound(self) -> list[Path]:
         """The segments that stay when one more is to have room."""
-        segments = _segments(self.directory)
-        sizes = [segment.stat().st_size for segment in segments]
-        while segments and sum(sizes) > self.total_bytes - self.segment_bytes:
-            sizes.pop(0)
-            self._delete(segments.pop(0))
+        with self._lock:
+            segments = _segments(self.directory)
+            sizes = [segment.stat().st_size for segment in segments]
+            while segments and sum(sizes) > self.total_bytes - self.segment_bytes:
+                sizes.pop(0)
+                self._delete(segments.pop(0))
         return segments
 
     def _delete(self, segment: Path) -> None:
@@ -256,7 +263,7 @@ def read_journal(state_dir: Path) -> Iterator[Header | Cycle | Gap]:
 def _read_header(path: Path) -> Header | None:
     """None where it is none of this format."""
     with suppress(OSError, msgspec.DecodeError), path.open("rb") as file:
-        block = next(_blocks(file))
+        block = next(_blocks(file), None)
         header = msgspec.msgpack.decode(block, type=Header) if block else None
         return header if header and header.format == FORMAT else None
     return None

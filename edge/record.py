@@ -68,7 +68,7 @@ CREATE TABLE tag_set (
     run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL, tag TEXT NOT NULL, value TEXT NOT NULL,
     who TEXT NOT NULL) STRICT;
 -- What a restart resumes from: each batch that has not ended, as its last commit left it.
-CREATE TABLE unfinished (batch TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT;
+CREATE TABLE unfinished (batch TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 COMMIT;
 """

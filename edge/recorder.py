@@ -324,6 +324,7 @@ class Clerk:
             if self.end.fileno() in ready:
                 closed = not self.take()
             self.keep()
+        # Also when it is closed: that a peer died with packets unread comes as an error, before its last packets.
         deadline = time.monotonic() + _DRAIN_S
         while self.take() and time.monotonic() < deadline:
             pass
@@ -333,7 +334,7 @@ class Clerk:
 
     def take(self) -> bool:
         """Takes what has come; False when nothing has."""
-        packets = _drain(self.end)
+        packets = drain(self.end)
         now = time.time_ns()
         self.waiting += [(now, packet) for packet in packets]
         self.size += sum(map(len, packets))
@@ -407,7 +408,7 @@ def keep_journal(journal: Journal, end: socket.socket, stop: int) -> None:
     while not closed and not stopped:
         due_s = journal.due_s
         ready = dict(both.poll(None if due_s is None else due_s * 1000))
-        packets = _drain(end)
+        packets = drain(end)
         for packet in packets:
             journal.add(packet)
         if journal.due_s == 0:
@@ -415,7 +416,7 @@ def keep_journal(journal: Journal, end: socket.socket, stop: int) -> None:
         closed = end.fileno() in ready and not packets
         stopped = bool(alone.poll(_GATHER_MS if packets else 0))
     deadline = time.monotonic() + _DRAIN_S
-    while time.monotonic() < deadline and (packets := _drain(end)):
+    while time.monotonic() < deadline and (packets := drain(end)):
         for packet in packets:
             journal.add(packet)
     journal.close()
@@ -428,16 +429,11 @@ def _poll(*files: int) -> select.poll:
     return poll
 
 
-def _drain(end: socket.socket) -> list[bytes]:
-    """As `channel.drain`. A peer that died with packets unread is first told as an error, then come its last packets."""
-    return drain(end) or drain(end)
-
-
 def run(plan: Plan, state_dir: Path, commits: socket.socket, journal: socket.socket, run_id: int) -> None:
     """Works until SIGTERM, or until the loop has closed both sockets.
 
-    `run_id` is when the loop's life began (ns since 1970, UTC): the same when the recorder starts again within that life.
-    The next loop has another one, and other sockets. Raises SystemExit(1) when commits that were taken were not kept.
+    `run_id` is when the loop's life began (ns since 1970, UTC): the same when the recorder starts again within that
+    life. The next loop has another one, and other sockets. Raises SystemExit(1) when commits that came were not kept.
     """
     setproctitle("edge-recorder")
     stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
