@@ -114,7 +114,7 @@ class PhaseForm(Form, frozen=True):
     ] = field(default_factory=dict[str, str])
 
 
-_PhaseName = Annotated[str, Meta(pattern=rf"^{shape.NAME}\.{shape.NAME}$")]
+_PhaseName = Annotated[str, Meta(pattern=shape.PHASE)]
 
 
 class CellForm(Form, frozen=True):

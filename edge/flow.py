@@ -61,7 +61,8 @@ class Flow:
         inner: Writes = {}
         for block in inside(step):
             branch = self._writes(block)
-            for name in branch.keys() & inner.keys() if step.kind == "parallel" else ():
+            clashes = {branch[name].place: name for name in branch if name in inner and step.kind == "parallel"}
+            for name in clashes.values():
                 self._twice(branch[name], name, "by another branch", inner[name])
             inner = {**branch, **inner}
         for name in inner.keys() & form.during.keys():

@@ -5,18 +5,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge import recipe, shape, units
-from edge.expression import RESERVED, Scope, Symbol
+from edge.expression import RESERVED, Compiled, Scope, Symbol
 from edge.flow import Flow
 from edge.program import Interlock, Parameter, Plan, Recipe
 from edge.source import Node, Problems, suggest, tick
-from edge.steps import Compiler
+from edge.steps import Compiler, Written
 
 
 class Master:
     """Compiles one master recipe against its cell."""
 
     def __init__(
-        self, form: recipe.RecipeFile, plan: Plan, scope: Scope, broken: frozenset[str], problems: Problems
+        self,
+        form: recipe.RecipeFile,
+        plan: Plan,
+        scope: Scope,
+        broken: frozenset[str],
+        known: dict[Written, Compiled],
+        problems: Problems,
     ) -> None:
         self.form = form
         self.plan = plan
@@ -36,6 +42,7 @@ class Master:
             {self.names.index(name): texts for name, texts in choices.items()},
             self._owned(),
             broken | self._broken() - set(variables),
+            known,
             problems,
         )
 

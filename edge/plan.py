@@ -13,7 +13,7 @@ from edge.master import Master
 from edge.program import Phase, Plan
 from edge.shape import FAILED
 from edge.source import Problems, suggest, tick
-from edge.steps import Compiler
+from edge.steps import Compiler, Written
 
 CELL = "cell.yaml"
 _OTHER_FILES = (CELL, "plant.yaml")
@@ -104,6 +104,7 @@ class _Workshop:
         self.problems = problems
         self.scope = from_cell(file.cell)
         self.broken = set(file.broken)
+        self.known: dict[Written, Compiled] = {}
         self.names: dict[str, Path] = {}
         self.others: list[str] = []
         self.unread: list[Path] = []
@@ -116,7 +117,14 @@ class _Workshop:
         cell = self.file.cell
         unit = name.partition(".")[0]
         compiler = Compiler(
-            self.plan, self.scope, (), {}, range(len(cell.devices)), frozenset(self.broken), self.problems
+            self.plan,
+            self.scope,
+            (),
+            {},
+            range(len(cell.devices)),
+            frozenset(self.broken),
+            {},
+            self.problems,
         )
         found: dict[str, Compiled | None] = {}
         for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
@@ -159,7 +167,7 @@ class _Workshop:
         form = shape.read(node, recipe.RecipeFile, self.problems)
         if form is FAILED:
             return True
-        made = Master(form, self.plan, self.scope, frozenset(self.broken), self.problems).compile(path)
+        made = Master(form, self.plan, self.scope, frozenset(self.broken), self.known, self.problems).compile(path)
         if self.problems.errors == before:
             self.plan.recipes[made.name] = made
         return True

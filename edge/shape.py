@@ -21,6 +21,7 @@ FAILED: Final = msgspec.UNSET
 NAME = "[A-Za-z_][A-Za-z0-9_]*"
 TITLE = "^[A-Za-z0-9][A-Za-z0-9_-]*$"
 """What a cell or a recipe may be called: names that are good in a command and in an address."""
+PHASE = rf"^{NAME}\.{NAME}$"
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -79,8 +80,9 @@ Map = Annotated[Node, Meta(extra={"read": read_map}, extra_json_schema={"type": 
 def read(node: Node, shape: Any, problems: Problems, beside: Collection[str] = ()) -> Any:
     """The node as a value of this type, or FAILED; every problem in it is reported at its place.
 
-    What is wrong in a list or map is left out of it, and an optional key that is wrong counts as left out, so that one
-    mistake hides no other. `beside` are keys of the map that another shape reads.
+    What cannot be read in a list or map is left out of it, and an optional key that cannot counts as left out, so that
+    one mistake hides no other; a text or list that only breaks a rule is given all the same. `beside` are keys of the
+    map that another shape reads.
     """
     kind = _shape(shape)
     return (
@@ -164,16 +166,28 @@ def _values(
 ) -> dict[str, Any] | None:
     fields = _fields(shape)
     needed = [key for key, field in fields.items() if field.required] if required else ()
-    found = as_map(node, [*beside, *fields], needed, problems)
+    found = as_map(node, (*beside, *fields) if beside else fields, needed, problems)
     if found is None:
         return None
-    values = {field.name: _read(found[key], field.type, problems) for key, field in fields.items() if key in found}
-    return {name: value for name, value in values.items() if value is not FAILED}
+    values: dict[str, Any] = {}
+    for key, inner in found.items():
+        if key in fields:
+            value = _read(inner, fields[key].type, problems)
+            if value is not FAILED:
+                values[fields[key].name] = value
+    return values
 
 
 def _fields(shape: inspect.StructType) -> dict[str, inspect.Field]:
     """The fields of a Struct by key; the place of a form is none."""
-    return {field.encode_name: field for field in shape.fields if not _is_place(field.type)}
+    found = _FIELDS.get(shape.cls)
+    if found is None:
+        found = {field.encode_name: field for field in shape.fields if not _is_place(field.type)}
+        _FIELDS[shape.cls] = found
+    return found
+
+
+_FIELDS: dict[type, dict[str, inspect.Field]] = {}
 
 
 def _is_place(shape: inspect.Type) -> bool:
@@ -185,8 +199,11 @@ def _dict(node: Node, shape: inspect.DictType, problems: Problems) -> Any:
         return FAILED
     result: dict[str, Any] = {}
     for entry in node.entries.values():
-        key, value = _read(entry.key, shape.key_type, problems), _read(entry.value, shape.value_type, problems)
-        if key is not FAILED and value is not FAILED:
+        before = problems.errors
+        key = _read(entry.key, shape.key_type, problems)
+        named = problems.errors == before
+        value = _read(entry.value, shape.value_type, problems)
+        if named and value is not FAILED:
             result[key] = value
     return result
 
@@ -206,7 +223,6 @@ def _sequence(
         return FAILED if FAILED in values else tuple(values)
     if shape.min_length and len(items) < shape.min_length:
         problems.error(node, "empty-list", "this list is empty", "at least one entry is needed")
-        return FAILED
     values = [value for item in items if (value := _read(item, shape.item_type, problems)) is not FAILED]
     return values if isinstance(shape, inspect.ListType) else tuple(values)
 
@@ -250,21 +266,16 @@ def _text(node: Node, shape: inspect.StrType, problems: Problems) -> Any:
         return FAILED
     if shape.min_length and len(text) < shape.min_length:
         problems.error(node, "empty-text", "this text is empty")
-        return FAILED
-    if shape.pattern and not re.search(shape.pattern, text):
-        problems.error(
-            node,
-            "bad-name",
-            f"{tick(text)} cannot be a name",
-            _NAME_HINTS.get(shape.pattern, f"it must match {shape.pattern}"),
-        )
-        return FAILED
+    elif shape.pattern and not re.search(shape.pattern, text):
+        hint = _NAME_HINTS.get(shape.pattern, f"it must match {shape.pattern}")
+        problems.error(node, "bad-name", f"{tick(text)} cannot be a name", hint)
     return text
 
 
 _NAME_HINTS = {
     f"^{NAME}$": "a name here has the letters A to Z, digits and `_`, and begins with no digit",
     TITLE: "a name here has the letters A to Z, digits, `-` and `_`",
+    PHASE: "a phase is named by its unit and what it does, such as `robot.pick`",
 }
 
 

@@ -29,6 +29,10 @@ _BELONGS: dict[str, Collection[Kind]] = {
 """Keys that only steps of these kinds have."""
 
 
+Written = tuple[str, bool, Type | None, str | None]
+"""An expression as it is written (text, and whether in quotes), and what is expected of it (type, name of the unit)."""
+
+
 class Made(msgspec.Struct, frozen=True):
     """A compiled step beside its form, and the expressions that it evaluates with the places where they stand."""
 
@@ -42,7 +46,8 @@ class Compiler:
 
     `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
     recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `made` has
-    the steps by index, in the order of the file; where problems were found they may lack parts.
+    the steps by index, in the order of the file; where problems were found they may lack parts. `known` are
+    expressions that were compiled before, for any recipe of the cell: those without variables mean the same in each.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Compiler:
         choices: Mapping[int, Sequence[str]],
         owned: Collection[int],
         broken: frozenset[str],
+        known: dict[Written, Compiled],
         problems: Problems,
     ) -> None:
         self.plan = plan
@@ -61,6 +67,7 @@ class Compiler:
         self.choices = choices
         self.owned = owned
         self.broken = broken
+        self.known = known
         self.problems = problems
         self.made: dict[int, Made] = {}
         self.used: set[int] = set()
@@ -88,12 +95,23 @@ class Compiler:
         """The expression at a node, None with its problems reported."""
         if node is None or (self.broken and not self.broken.isdisjoint(_WORD.findall(node.text))):
             return None
-        compiled = compile_expression(node, self.scope, self.problems, expect=expect, unit=unit)
+        written = node.text, node.quoted, expect, unit and unit.name
+        tags = self.plan.cell.tags
+        compiled = self.known.get(written)
+        if compiled is None or any(tags[tag].device not in self.owned for tag in compiled.tags):
+            before = self.problems.errors + self.problems.warnings
+            compiled = compile_expression(node, self.scope, self.problems, expect=expect, unit=unit)
+            if (
+                compiled is not None
+                and not compiled.variables
+                and self.problems.errors + self.problems.warnings == before
+            ):
+                self.known[written] = compiled
         if compiled is not None:
             self._reads.append((node, compiled))
             self.variables_read.update(compiled.variables)
             for tag, place in compiled.places.items():
-                self._owns(self.plan.cell.tags[tag].device, place)
+                self._owns(tags[tag].device, place)
             if not self.choices.keys().isdisjoint(compiled.variables):
                 self._compared(grammar.parse(node.text), node)
         return compiled
@@ -253,7 +271,7 @@ class Compiler:
                 f"a step ends in one way: this one has `{endings[0]}` and `{endings[1]}`",
                 "make two steps of it, or two branches of a `parallel`",
             )
-        elif not endings and not (form.has("set") or form.has("during")):
+        elif entries.keys() <= {"name"}:
             hint = f"a step has `set`, or one of {', '.join(f'`{key}`' for key in recipe.COMPLETIONS)}"
             self.problems.error(form.node, "empty-step", "this step does nothing", hint)
         elif not endings and form.has("during"):
@@ -336,7 +354,7 @@ class Compiler:
             branch, always_taken = self._way(way, last=number == len(ways) - 1)
             branches.append(branch)
             reached = reached and not always_taken
-        if ways and reached and not form.has("within"):
+        if ways and not any(way.has("else") for way in ways) and reached and not form.has("within"):
             hint = "add `- else: [...]`, or `- else: []` to go on"
             key = form.node.entries["choose"].key
             self.problems.warning(key, "no-else", "this `choose` does not say what is done when no way is true", hint)
@@ -412,8 +430,8 @@ class Compiler:
             return {}
         kinds = [key for key in ("answers", "number", "text") if ask.has(key)]
         if len(kinds) > 1:
-            hint = "a question has `answers`, `number` or `text`, or none to be confirmed"
-            self.problems.error(ask.node.entries[kinds[1]].key, "two-kinds", f"`{kinds[0]}` and `{kinds[1]}`", hint)
+            message = f"a question has `{kinds[0]}` or `{kinds[1]}`, not both"
+            self.problems.error(ask.node.entries[kinds[1]].key, "two-kinds", message, "make two questions of it")
         if ask.answers is not None:
             for node, answer in zip(ask.place("answers").items, ask.answers, strict=False):
                 if ask.answers.count(answer) > 1 and node is not ask.place("answers").items[ask.answers.index(answer)]:
