@@ -52,6 +52,7 @@ _CASES = (
         True,
     ),
     _Case(r"alphabetic or numeric character", "text cannot start with {}", "put it in quotes", True),
+    _Case(r"directive|non-alphabetical|version number", "a line cannot start with `%`", "put the text in quotes", True),
     _Case(r"tag|'!'|'>'|URI", "YAML tags (`!…`) are not allowed", "put text that starts with `!` in quotes", True),
     _Case(r"'-' indicator", "this line is no item of the list above", "items of a list start with `- ` in one column"),
 )

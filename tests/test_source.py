@@ -96,6 +96,7 @@ FAULTS = [
     ("a:\n  b: 1\n c: 2\n", "bad-indentation", 3, 2, "fits the indentation of none"),
     ("a: @x\n", "yaml-syntax", 1, 4, "cannot start with `@`"),
     ("a: %x\n", "yaml-syntax", 1, 4, "put it in quotes"),
+    ("a:\n%x\n", "yaml-syntax", 2, None, "in quotes"),
     ("a: {name} is full\nb: 1\n", "yaml-syntax", 1, 11, "in quotes as a whole"),
     ("a: {{ b }}\n", "bad-key", 1, 5, "a key must be text"),
     ("a: >= 3\n", "yaml-syntax", 1, 4, "cannot start with `>`"),
