@@ -247,24 +247,29 @@ class _Wiring:
         return Wire(self.plant.blocks[name], field.attribute, field.type, float(slope), float(zero))
 
     def _links(self, name: str, known: dict[str, dict[str, Field]], blocks: dict[str, Node], node: Node | None) -> None:
-        taken = blocks[name].entries["inputs"].value.entries if "inputs" in blocks[name].entries else {}
+        inputs = blocks[name].entries.get("inputs")
         for field, value in self._ports(known[name], Input, node):
-            source, _, output = (as_text(value, self.problems) or "").partition(".")
-            outputs = {key for key, other in known.get(source, {}).items() if isinstance(other.role, Output)}
-            if source not in known or output not in outputs:
-                if value.text and source not in blocks:
-                    hint = suggest(source, blocks) or f"the blocks are {', '.join(blocks)}; write BLOCK.OUTPUT"
-                    self.problems.error(value, "unknown-block", f"no block {tick(source)}", hint)
-                elif source in known:
-                    hint = suggest(output, outputs) or f"its outputs are {', '.join(sorted(outputs))}"
-                    self.problems.error(value, "unknown-output", f"{source} has no output {tick(output)}", hint)
+            source, other = self._source(value, known, blocks)
+            if other is None:
                 continue
-            if field.name in taken:
-                self.problems.error(
-                    value, "wired-twice", f"{tick(field.name)} is under `inputs` too", "remove one of them"
-                )
-                continue
-            self._link(name, field, source, known[source][output], value)
+            if inputs is not None and field.name in inputs.value.entries:
+                self.problems.error(value, "wired-twice", f"{tick(field.name)} is under `inputs` too", "remove one")
+            else:
+                self._link(name, field, source, other, value)
+
+    def _source(
+        self, node: Node, known: dict[str, dict[str, Field]], blocks: dict[str, Node]
+    ) -> tuple[str, Field | None]:
+        """The block and output that `BLOCK.OUTPUT` names."""
+        name, _, output = (as_text(node, self.problems) or "").partition(".")
+        outputs = {key: field for key, field in known.get(name, {}).items() if isinstance(field.role, Output)}
+        if name and name not in blocks:
+            hint = suggest(name, blocks) or f"the blocks are {', '.join(blocks)}; write BLOCK.OUTPUT"
+            self.problems.error(node, "unknown-block", f"no block {tick(name)}", hint)
+        elif name in known and output not in outputs:
+            hint = suggest(output, outputs) or f"its outputs are {', '.join(outputs)}"
+            self.problems.error(node, "unknown-output", f"{name} has no output {tick(output)}", hint)
+        return name, outputs.get(output)
 
     def _link(self, name: str, field: Field, source: str, other: Field, node: Node) -> None:
         if (field.type in (bool, str) or other.type in (bool, str)) and field.type is not other.type:
