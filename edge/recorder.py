@@ -108,11 +108,12 @@ class Record:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(self.path, isolation_level=None, timeout=RETRY_S)
         try:
-            if version(db, self.path) == 0:
-                db.executescript(SCHEMA)
+            found = version(db, self.path)
             if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise NoRecord(f"{self.path.parent} is on a file system without shared memory: use a local disk")
             db.execute("PRAGMA synchronous = FULL")
+            if found == 0:
+                db.executescript(SCHEMA)
             # What a failed fsync may have left in the page cache alone is written anew before it counts as durable.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             db.execute("BEGIN IMMEDIATE")
