@@ -14,6 +14,7 @@ GOOD = 0x0000_0000
 BAD = 0x8000_0000
 BAD_COMMUNICATION = 0x8005_0000
 BAD_TIMEOUT = 0x800A_0000
+BAD_ACCESS_DENIED = 0x801F_0000
 BAD_NOT_READABLE = 0x803A_0000
 BAD_NOT_WRITABLE = 0x803B_0000
 BAD_OUT_OF_RANGE = 0x803C_0000
@@ -32,6 +33,7 @@ STATUS_NAMES: dict[int, str] = {
     BAD: "bad",
     BAD_COMMUNICATION: "bad: communication error",
     BAD_TIMEOUT: "bad: no answer in time",
+    BAD_ACCESS_DENIED: "bad: access denied",
     BAD_NOT_READABLE: "bad: not readable",
     BAD_NOT_WRITABLE: "bad: not writable",
     BAD_OUT_OF_RANGE: "bad: out of range",

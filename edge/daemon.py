@@ -159,6 +159,7 @@ class Daemon:
     def run(self) -> int:
         """Runs the cell until SIGTERM or SIGINT, or until a last watcher ends; gives the exit code."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        setproctitle("edge-daemon")
         gc.collect()
         gc.freeze()
         for child in self.children:

@@ -14,7 +14,17 @@ from collections.abc import Callable, Sequence
 from drivers.link import Backoff
 
 from drivers.driver import DeviceError, Driver, find
-from drivers.value import BAD_OUT_OF_RANGE, GOOD, Reading, Value, from_raw, is_good, status_name, to_raw
+from drivers.value import (
+    BAD_COMMUNICATION,
+    BAD_OUT_OF_RANGE,
+    GOOD,
+    Reading,
+    Value,
+    from_raw,
+    is_good,
+    status_name,
+    to_raw,
+)
 from edge import channel
 from edge.cell import Cell, Device, Tag
 from edge.image import OUTPUT, TICK, Layout, device_of
@@ -72,8 +82,11 @@ class Station:
                 await self.driver.connect()
                 await self._scan_on(backoff)
             except DeviceError as error:
-                self.errors += 1
                 self._report_lost(error)
+            except Exception:  # one device's trouble, even a fault in its driver, never is another's
+                log.exception("%s: a fault in its driver", self.device.name)
+                self._report_lost(DeviceError("its driver has failed, see the log", status=BAD_COMMUNICATION))
+            self.errors += 1
             await self.driver.close()
             await asyncio.sleep(backoff.next())
 

@@ -144,13 +144,10 @@ class Served(Running):
         until(lambda: all(one["up"] for one in self.devices().values()) and self.devices(), "every device")
 
     def devices(self) -> dict[str, Any]:
-        devices = self.state().get("devices", {})
-        return devices if isinstance(devices, dict) else {one["name"]: one for one in devices}
+        return self.state().get("devices", {})
 
     def batch(self, batch: str) -> dict[str, Any]:
-        batches = self.state().get("batches", [])
-        listed = batches.values() if isinstance(batches, dict) else batches
-        return next((one for one in listed if one["batch"] == batch), {})
+        return self.state().get("batches", {}).get(batch, {})
 
     def start(self, recipe: str, **parameters: Any) -> str:
         self.up()

@@ -66,7 +66,7 @@ def test_a_killed_plc_holds_the_batch_and_a_restart_finishes_it(cell, device: st
     held = daemon.await_state(batch, "held")
     assert device in held["cause"]
     state = daemon.state()
-    assert any(alarm["kind"] == "device-lost" and alarm["device"] == device for alarm in state["alarms"])
+    assert any(alarm["kind"] == "device-lost" and alarm["device"] == device for alarm in state["alarms"].values())
     bad = [tag for name, tag in state["tags"].items() if name.startswith(f"{device}.")]
     if not daemon.devices()[device]["up"]:
         assert all(tag["quality"] != "good" and tag["value"] is None for tag in bad)
