@@ -62,7 +62,7 @@ class _Wire(asyncio.Protocol):
         self.pending: dict[int, tuple[asyncio.Future[bytes], asyncio.TimerHandle]] = {}
         self.lost: Loss | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.heard_s = 0.0
+        self.heard_s = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -243,6 +243,13 @@ class Link:
             wire.turn.release()
             raise wire.lost.error()
         return await wire.send(payload, self.timeout_s if timeout_s is None else timeout_s)
+
+    def give_up(self, text: str, hint: str) -> DeviceError:
+        """Ends a connection whose peer cannot be understood; gives the DeviceError that every waiting request has."""
+        loss = Loss(text, hint, BAD_COMMUNICATION)
+        if self._wire is not None:
+            self._wire.lose(loss)
+        return loss.error()
 
     def join(self, user: object) -> None:
         """`user` uses this connection from now on."""

@@ -1,0 +1,109 @@
+"""Spans of points -> the fewest legal reads, and the values of a block taken out of its bytes with one struct."""
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from drivers.value import DataType, Value
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """One read: `size` units (registers, bits, bytes) from `start`; `members` are the points in it, by place."""
+
+    start: int
+    size: int
+    members: tuple[int, ...]
+
+
+def coalesce(spans: Mapping[int, tuple[int, int]], limit: int, gap: int = 0) -> list[Block]:
+    """{point: (start, size)} of one area -> the fewest blocks that hold each span whole, in order.
+
+    No block is over `limit`, but for a span that alone is. Up to `gap` units that no span needs are read along between
+    two spans: with 0 nothing is read that was not asked for.
+    """
+    blocks: list[Block] = []
+    start = end = 0
+    members: list[int] = []
+    for point, (first, size) in sorted(spans.items(), key=itemgetter(1, 0)):
+        if members and (first > end + gap or max(end, first + size) - start > limit):
+            blocks.append(Block(start, end - start, tuple(members)))
+            members.clear()
+        if not members:
+            start = end = first
+        members.append(point)
+        end = max(end, first + size)
+    if members:
+        blocks.append(Block(start, end - start, tuple(members)))
+    return blocks
+
+
+class Field(msgspec.Struct, frozen=True):
+    """How a value lies in a block: the `places` of its bytes, most significant first; the bit of a bool's byte.
+
+    A string's bytes are in reading order: UTF-8, filled up with NUL.
+    """
+
+    type: DataType
+    places: tuple[int, ...]
+    bit: int = 0
+
+    def put(self, buffer: bytearray, value: Value) -> None:
+        """Lays a raw value into the bytes of a block. Raises ValueError where the type cannot hold it."""
+        if self.type.kind == "bool":
+            mask = 1 << self.bit
+            buffer[self.places[0]] = buffer[self.places[0]] & ~mask | (mask if value else 0)
+            return
+        for place, byte in zip(self.places, _pack(self.type, value), strict=True):
+            buffer[place] = byte
+
+
+def _pack(kind: DataType, value: Value) -> bytes:
+    if kind.kind == "string":
+        data = str(value).encode()
+        if len(data) > kind.size:
+            raise ValueError(f"{value!r} is longer than {kind.name}")
+        return data.ljust(kind.size, b"\0")
+    try:
+        return struct.pack(f">{kind.code}", value)
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"{value!r} does not fit {kind.name}") from error
+
+
+def _text(data: bytes) -> str:
+    return data.partition(b"\0")[0].decode(errors="replace")
+
+
+def unpacker(fields: Sequence[Field]) -> Callable[[bytes], list[Any]]:
+    """Compiles fields of a block into one function: its bytes -> the fields' values, in order.
+
+    Fields that lie in order cost one `struct`; where they overlap or their bytes are swapped, their bytes are first
+    picked into order.
+    """
+    places = [place for field in fields for place in field.places]
+    in_order = all(low < high for low, high in pairwise(places))
+    whole = all(field.places[-1] - field.places[0] == len(field.places) - 1 for field in fields)
+    padded = in_order and whole
+    layout, at = ">", 0
+    for field in fields:
+        if padded:
+            layout += "x" * (field.places[0] - at)
+            at = field.places[-1] + 1
+        layout += {"string": f"{field.type.size}s", "bool": "B"}.get(field.type.kind, field.type.code)
+    unpack = struct.Struct(layout).unpack_from
+    pick = None if padded else itemgetter(*places)
+    bits = [(index, 1 << field.bit) for index, field in enumerate(fields) if field.type.kind == "bool"]
+    texts = [index for index, field in enumerate(fields) if field.type.kind == "string"]
+
+    def values(data: bytes) -> list[Any]:
+        found: list[Any] = list(unpack(data if pick is None else bytes(pick(data))))
+        for index, mask in bits:
+            found[index] = found[index] & mask != 0
+        for index in texts:
+            found[index] = _text(found[index])
+        return found
+
+    return values

@@ -1,0 +1,338 @@
+"""Modbus/TCP: coalesced block reads, coalesced writes, refusals narrowed down to the points that are guilty."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from drivers import modbus_codec as modbus
+from drivers.blocks import Block, coalesce, unpacker
+from drivers.driver import DeviceError, Node, Point
+from drivers.link import Link, shared
+from drivers.modbus_address import BIT_AREAS, NAMES, READS, field, place
+from drivers.modbus_codec import ClientCodec, Mismatch, Refused
+from drivers.value import (
+    BAD,
+    BAD_DEVICE_FAILURE,
+    BAD_NO_COMMUNICATION,
+    BAD_NODE_UNKNOWN,
+    BAD_NOT_SUPPORTED,
+    BAD_NOT_WRITABLE,
+    BAD_OUT_OF_RANGE,
+    BAD_WAITING,
+    GOOD,
+    Reading,
+    Value,
+    to_raw,
+)
+
+RETRY_S = 5.0
+"""How often what the device has refused is asked for again, one point at a time: its program may have changed."""
+
+_BITS = [tuple(byte >> bit & 1 == 1 for bit in range(8)) for byte in range(256)]
+_WRITES = {"coil": (modbus.WRITE_COIL, modbus.WRITE_COILS), "holding": (modbus.WRITE_REGISTER, modbus.WRITE_REGISTERS)}
+_NARROWED = frozenset({modbus.ILLEGAL_ADDRESS, modbus.ILLEGAL_VALUE, modbus.FAILURE, modbus.NO_DATA})
+"""Exceptions that one point of a block may cause, or its size: a smaller read may be answered."""
+
+_READ_REFUSALS = {
+    modbus.NO_DATA: (BAD_NODE_UNKNOWN, "the device has no {place}; addresses count from 0: 40013 is holding:12"),
+    modbus.ILLEGAL_FUNCTION: (BAD_NOT_SUPPORTED, "the device has no {area}s at all; is it another area?"),
+    modbus.ILLEGAL_ADDRESS: (
+        BAD_NODE_UNKNOWN,
+        "the device has no {place}; addresses count from 0: 40013 is holding:12",
+    ),
+    modbus.ILLEGAL_VALUE: (BAD_OUT_OF_RANGE, "the device does not give {place} in this size; compare its type"),
+    modbus.FAILURE: (BAD_DEVICE_FAILURE, "the device failed while it read {place}; see its own diagnostics"),
+    modbus.ACKNOWLEDGE: (BAD_WAITING, "the device is busy with a long command"),
+    modbus.BUSY: (BAD_WAITING, "the device is busy with a long command"),
+    modbus.PARITY: (BAD_DEVICE_FAILURE, "the device finds its memory damaged at {place}; it may need service"),
+}
+_LASTING = _NARROWED | {modbus.ILLEGAL_FUNCTION}
+_WRITE_REFUSALS = {
+    modbus.ILLEGAL_FUNCTION: BAD_NOT_SUPPORTED,
+    modbus.ILLEGAL_ADDRESS: BAD_NOT_WRITABLE,
+    modbus.ILLEGAL_VALUE: BAD_OUT_OF_RANGE,
+    modbus.FAILURE: BAD_DEVICE_FAILURE,
+    modbus.ACKNOWLEDGE: BAD_WAITING,
+    modbus.BUSY: BAD_WAITING,
+    modbus.PARITY: BAD_DEVICE_FAILURE,
+}
+
+
+class ModbusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Modbus/TCP device: host, port, unit identifier; `timeout` in seconds for connecting and for each request.
+
+    `gap` registers or bits that no tag needs may be read along between two that do. `depth` requests may be on their
+    way at a time. `max_registers` and `max_bits` are the most that the device gives in one request.
+    """
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 502
+    unit: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    gap: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 0
+    depth: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    max_registers: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_REGISTERS)] = modbus.MAX_READ_REGISTERS
+    max_bits: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_BITS)] = modbus.MAX_READ_BITS
+
+
+class _Read(msgspec.Struct, frozen=True, gc=False):
+    """One request, the points that its answer holds, and what takes their values out of the answer's data."""
+
+    area: str
+    size: int
+    request: bytes
+    members: tuple[int, ...]
+    unpack: Callable[[bytes], list[Any]]
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    status: int
+    text: str
+
+
+class ModbusDriver:
+    """One Modbus/TCP device (drivers.driver.Driver). Devices of one host and port share a connection."""
+
+    Settings: ClassVar[type[msgspec.Struct]] = ModbusSettings
+
+    def __init__(self, settings: ModbusSettings, points: Sequence[Point], connections: dict[str, Any]) -> None:
+        self.troubles: dict[str, str] = {}
+        self._settings = settings
+        self._points = list(points)
+        self._places = [place(point) for point in points]
+        self._link = shared(connections, ("modbus", settings.host, settings.port), self._make_link)
+        self._link.depth = min(self._link.depth, settings.depth)
+        self._reads: list[_Read] = []
+        self._refused: dict[int, _Refusal] = {}
+        self._fewest = 0
+        self._retry_s = 0.0
+        self._alone: set[int] = set()  # points whose write was refused together with others
+        self._without: set[int] = set()  # write functions that the device does not have
+        self._plan()
+
+    def _make_link(self) -> Link:
+        one = self._settings
+        return Link(one.host, one.port, ClientCodec(), timeout_s=one.timeout, depth=one.depth)
+
+    @staticmethod
+    def check(point: Point) -> None:
+        """Raises AddressError where the point's address, type, access or orders are not Modbus's."""
+        place(point)
+
+    async def connect(self) -> None:
+        """Connects within the timeout, or raises DeviceError. A device that is new here is asked for everything."""
+        self._link.join(self)
+        if not self._link.up:
+            await self._link.connect()
+            self._alone.clear()
+            self._without.clear()
+            self._plan()
+
+    async def browse(self) -> Sequence[Node]:
+        """Nothing: a Modbus device cannot tell what its addresses are."""
+        return ()
+
+    async def close(self) -> None:
+        """Gives the connection up; it is closed with its last device. Never raises."""
+        await self._link.leave(self)
+
+    # Reading
+
+    def _plan(self) -> None:
+        """Every point in the fewest reads; forgets what was refused."""
+        self._refused.clear()
+        self._reads = [read for area in READS for read in self._reads_of(area, range(len(self._points)))]
+        self._fewest = len(self._reads)
+
+    def _reads_of(self, area: str, points: Iterable[int], gap: int | None = None) -> list[_Read]:
+        limit = self._settings.max_bits if area in BIT_AREAS else self._settings.max_registers
+        spans = self._spans(area, points)
+        return [self._read(area, block) for block in coalesce(spans, limit, self._settings.gap if gap is None else gap)]
+
+    def _spans(self, area: str, points: Iterable[int]) -> dict[int, tuple[int, int]]:
+        places = ((point, self._places[point]) for point in points)
+        return {point: (at.start, at.size) for point, at in places if at.area == area}
+
+    def _read(self, area: str, block: Block) -> _Read:
+        request = modbus.read_request(self._settings.unit, READS[area], block.start, block.size)
+        places = [self._places[point] for point in block.members]
+        if area in BIT_AREAS:
+            unpack = _bits([at.start - block.start for at in places])
+        else:
+            points = [self._points[point] for point in block.members]
+            unpack = unpacker([field(point, at, block.start) for point, at in zip(points, places, strict=True)])
+        return _Read(area, block.size, request, block.members, unpack)
+
+    async def scan(self) -> Sequence[Reading]:
+        """One Reading a point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
+        began_ns, now_s = time.time_ns(), time.monotonic()
+        if now_s >= self._retry_s and (self._refused or len(self._reads) > self._fewest):
+            await self._retry(now_s)
+        readings: list[Reading] = [Reading(None, BAD_WAITING, began_ns)] * len(self._points)
+        transient: dict[int, _Refusal] = {}
+        reads = self._reads
+        for read, answer in zip(reads, await self._answers(reads), strict=True):
+            parts = [(read, answer)] if isinstance(answer, bytes) else await self._narrow(read, answer, transient)
+            for part, data in parts:
+                for point, value in zip(part.members, part.unpack(data), strict=True):
+                    readings[point] = Reading(value, GOOD, began_ns)
+        for point, refusal in (self._refused | transient).items():
+            readings[point] = Reading(None, refusal.status, began_ns)
+        self.troubles = {self._points[point].name: one.text for point, one in (self._refused | transient).items()}
+        return readings
+
+    async def _answers(self, reads: Sequence[_Read]) -> list[bytes | int]:
+        """The data of each read, or the exception code that refused it."""
+        if self._link.depth == 1 or len(reads) < 2:
+            return [await self._answer(read) for read in reads]
+        return await asyncio.gather(*(self._answer(read) for read in reads))
+
+    async def _answer(self, read: _Read) -> bytes | int:
+        try:
+            return await self._ask(read.request)
+        except Refused as refused:
+            return refused.code
+
+    async def _ask(self, request: bytes) -> bytes:
+        """The data of the answer. Raises Refused; DeviceError where there is none that can be trusted."""
+        answer = await self._link.request(request, timeout_s=self._settings.timeout)
+        try:
+            return modbus.answer_data(request, answer)
+        except Mismatch as mismatch:
+            raise self._link.give_up(
+                f"{self._link.place} does not answer what it was asked: {mismatch}",
+                "is `unit` right? where a gateway is between, it may mix up late answers: give a longer `timeout`",
+            ) from mismatch
+        except Refused as refused:
+            if refused.code not in (modbus.NO_PATH, modbus.NO_TARGET):
+                raise
+            raise DeviceError(
+                f"the gateway {self._link.place} does not reach unit {self._settings.unit}",
+                "is `unit` right, the device on, and the line between gateway and device in order?",
+                status=BAD_NO_COMMUNICATION,
+            ) from refused
+
+    async def _narrow(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes]]:
+        """Finds out what of a refused read the device does give, and plans the next scans so."""
+        self._retry_s = time.monotonic() + RETRY_S
+        parts = await self._split(read, code, transient)
+        good = [point for point in read.members if point not in self._refused]
+        reads = self._reads_of(read.area, good, 0) if len(good) < len(read.members) else [part for part, _ in parts]
+        self._reads = [new for old in self._reads for new in (reads if old is read else [old])]
+        return [(part, data) for part, data in parts if data is not None]
+
+    async def _split(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes | None]]:
+        """Asks for ever smaller parts: those answered, with their data, and (None) those that may be another time."""
+        if code not in _LASTING:
+            transient.update({point: self._refusal(point, code) for point in read.members})
+            return [(read, None)]
+        if len(read.members) == 1 or code not in _NARROWED:
+            self._refused.update({point: self._refusal(point, code) for point in read.members})
+            return []
+        parts = self._reads_of(read.area, read.members, 0)  # first without what lies between the points
+        if len(parts) == 1:
+            middle = len(read.members) // 2
+            halves = read.members[:middle], read.members[middle:]
+            parts = [part for half in halves for part in self._reads_of(read.area, half, 0)]
+        found: list[tuple[_Read, bytes | None]] = []
+        for part in parts:
+            answer = await self._answer(part)
+            found += [(part, answer)] if isinstance(answer, bytes) else await self._split(part, answer, transient)
+        return found
+
+    def _refusal(self, point: int, code: int) -> _Refusal:
+        at = self._places[point]
+        status, text = _READ_REFUSALS.get(code, (BAD, "the device refuses {place}; see its manual"))
+        return _Refusal(status, f"{text.format(place=at, area=NAMES[at.area])} (exception {code})")
+
+    async def _retry(self, now_s: float) -> None:
+        """Asks for one refused point, each time the next one; where it is given now, for everything as at first."""
+        self._retry_s = now_s + RETRY_S
+        if not self._refused:
+            self._plan()
+            return
+        point = next(iter(self._refused))
+        self._refused[point] = self._refused.pop(point)
+        (read,) = self._reads_of(self._places[point].area, [point], 0)
+        if isinstance(await self._answer(read), bytes):
+            self._plan()
+
+    # Writing
+
+    async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
+        """Writes raw values {point: value}, neighbours together; {point: StatusCode}, good where it was confirmed.
+
+        Nothing is sent twice. Raises DeviceError when the device is lost: then nothing is known of any of them.
+        """
+        statuses: dict[int, int] = {}
+        raw: dict[int, Value] = {}
+        for index, value in values.items():
+            point = self._points[index]
+            try:
+                raw[index] = to_raw(value, point.type, None)
+            except ValueError:
+                statuses[index] = BAD_OUT_OF_RANGE
+            if not point.writable:
+                statuses[index] = BAD_NOT_WRITABLE
+        for area in _WRITES:
+            for block in self._runs(area, [index for index in raw if index not in statuses]):
+                statuses.update(await self._write(area, block, raw))
+        return statuses
+
+    def _runs(self, area: str, points: Iterable[int]) -> list[Block]:
+        """Neighbours in one block, but for those that the device takes only alone."""
+        bits = area in BIT_AREAS
+        limit = (
+            min(self._settings.max_bits, modbus.MAX_WRITE_BITS)
+            if bits
+            else min(self._settings.max_registers, modbus.MAX_WRITE_REGISTERS)
+        )
+        spans = self._spans(area, points)
+        apart = spans if _WRITES[area][1] in self._without else self._alone & spans.keys()
+        together = {point: span for point, span in spans.items() if point not in apart}
+        return coalesce(together, limit) + [
+            block for point in apart for block in coalesce({point: spans[point]}, limit)
+        ]
+
+    async def _write(self, area: str, block: Block, raw: Mapping[int, Value]) -> dict[int, int]:
+        single, multiple = _WRITES[area]
+        function = single if block.size == 1 and single not in self._without else multiple
+        data = self._laid(area, block, raw)
+        request = modbus.write_request(self._settings.unit, function, block.start, block.size, data)
+        try:
+            confirmed = await self._ask(request)
+        except Refused as refused:
+            if refused.code == modbus.ILLEGAL_FUNCTION:
+                self._without.add(function)
+            if len(block.members) > 1:
+                self._alone.update(block.members)
+            status = _WRITE_REFUSALS.get(refused.code, BAD)
+            return {
+                point: BAD_NODE_UNKNOWN if status == BAD_NOT_WRITABLE and point in self._refused else status
+                for point in block.members
+            }
+        return dict.fromkeys(block.members, GOOD if confirmed == request[4:6] else BAD_OUT_OF_RANGE)
+
+    def _laid(self, area: str, block: Block, raw: Mapping[int, Value]) -> bytes:
+        """The data of a write: the block's values as they lie in registers, or as bits."""
+        if area in BIT_AREAS:
+            bits = sum(1 << self._places[point].start - block.start for point in block.members if raw[point])
+            return bits.to_bytes((block.size + 7) // 8, "little")
+        data = bytearray(block.size * 2)
+        for point in block.members:
+            field(self._points[point], self._places[point], block.start, whole=True).put(data, raw[point])
+        return bytes(data)
+
+
+def _bits(offsets: Sequence[int]) -> Callable[[bytes], list[bool]]:
+    """What takes bits out of an answer's data (Application Protocol, 6.1: the first in the lowest place)."""
+
+    def unpack(data: bytes) -> list[bool]:
+        bits = list(chain.from_iterable(map(_BITS.__getitem__, data)))
+        return [bits[offset] for offset in offsets]
+
+    return unpack

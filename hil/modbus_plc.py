@@ -1,0 +1,191 @@
+"""A simulated Modbus/TCP PLC: a server over the coils, discrete inputs, holding and input registers of its points."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from drivers import modbus_codec as modbus
+from drivers.blocks import unpacker
+from drivers.driver import Point
+from drivers.link import FramingError
+from drivers.modbus_address import BIT_AREAS, READS, Place, field, place
+from drivers.modbus_codec import Refused
+from drivers.value import Value
+
+_READ_AREAS = {function: area for area, function in READS.items()}
+_READ_LIMITS = {area: modbus.MAX_READ_BITS if area in BIT_AREAS else modbus.MAX_READ_REGISTERS for area in READS}
+
+
+class Memory:
+    """A device's areas: {area: {address: bit or register}}; what is not in them is an illegal address."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self.areas: dict[str, dict[int, int]] = {area: {} for area in READS}
+        for at in places:
+            self.areas[at.area].update(dict.fromkeys(range(at.start, at.start + at.size), 0))
+
+    def answer(self, function: int, data: bytes) -> bytes:
+        """A request's function and data -> the data of its answer (Application Protocol, 6). Raises Refused."""
+        if function in _READ_AREAS:
+            return self._read(_READ_AREAS[function], data)
+        if function in (modbus.WRITE_COIL, modbus.WRITE_REGISTER):
+            return self._write_one(function, data)
+        if function in (modbus.WRITE_COILS, modbus.WRITE_REGISTERS):
+            return self._write_many(function, data)
+        raise Refused(modbus.ILLEGAL_FUNCTION)
+
+    def _read(self, area: str, data: bytes) -> bytes:
+        start, count = _two_words(data, 4)
+        if not 1 <= count <= _READ_LIMITS[area]:
+            raise Refused(modbus.ILLEGAL_VALUE)
+        cells = self._mapped(area, start, count)
+        found = (cells[address] for address in range(start, start + count))
+        packed = _pack_bits(found) if area in BIT_AREAS else b"".join(word.to_bytes(2, "big") for word in found)
+        return bytes((len(packed),)) + packed
+
+    def _write_one(self, function: int, data: bytes) -> bytes:
+        address, value = _two_words(data, 4)
+        area = "coil" if function == modbus.WRITE_COIL else "holding"
+        if area == "coil" and value not in (0, 0xFF00):
+            raise Refused(modbus.ILLEGAL_VALUE)
+        self._mapped(area, address, 1)[address] = value if area == "holding" else value >> 15
+        return data
+
+    def _write_many(self, function: int, data: bytes) -> bytes:
+        area = "coil" if function == modbus.WRITE_COILS else "holding"
+        most = modbus.MAX_WRITE_BITS if area == "coil" else modbus.MAX_WRITE_REGISTERS
+        start, count = _two_words(data, 5)
+        size = (count + 7) // 8 if area == "coil" else count * 2
+        if not 1 <= count <= most or data[4] != size or len(data) != 5 + size:
+            raise Refused(modbus.ILLEGAL_VALUE)
+        cells = self._mapped(area, start, count)
+        for offset in range(count):
+            if area == "coil":
+                cells[start + offset] = data[5 + offset // 8] >> offset % 8 & 1
+            else:
+                cells[start + offset] = data[5 + 2 * offset] << 8 | data[6 + 2 * offset]
+        return data[:4]
+
+    def _mapped(self, area: str, start: int, count: int) -> dict[int, int]:
+        cells = self.areas[area]
+        if not all(address in cells for address in range(start, start + count)):
+            raise Refused(modbus.ILLEGAL_ADDRESS)
+        return cells
+
+
+def _two_words(data: bytes, size: int) -> tuple[int, int]:
+    """The two words at the start of a request's data, which has at least `size` bytes."""
+    if len(data) < size:
+        raise Refused(modbus.ILLEGAL_VALUE)
+    return data[0] << 8 | data[1], data[2] << 8 | data[3]
+
+
+def _pack_bits(bits: Iterable[int]) -> bytes:
+    found = list(bits)
+    return sum(bit << place for place, bit in enumerate(found)).to_bytes((len(found) + 7) // 8, "little")
+
+
+class Session:
+    """One client's connection in the server's role, without a socket: bytes in, bytes out.
+
+    `devices` are the memories by unit identifier: a gateway has several.
+    """
+
+    def __init__(self, devices: Mapping[int, Memory]) -> None:
+        self._devices = devices
+        self._frames = modbus.Frames()
+
+    def feed(self, data: bytes) -> bytes:
+        """What the client sent -> what it gets: every request is answered, in order. Raises FramingError."""
+        answers = (modbus.frame(transaction, self._answer(request)) for transaction, request in self._frames.feed(data))
+        return b"".join(answers)
+
+    def _answer(self, request: bytes) -> bytes:
+        unit, function = request[0], request[1]
+        try:
+            if unit not in self._devices:
+                raise Refused(modbus.NO_TARGET)
+            return request[:2] + self._devices[unit].answer(function, request[2:])
+        except Refused as refused:
+            return bytes((unit, function | modbus.FAILED, refused.code))
+
+
+class _Connection(asyncio.Protocol):
+    """A session on a socket."""
+
+    def __init__(self, session: Session, connections: set["_Connection"]) -> None:
+        self._session = session
+        self._connections = connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self.transport.write(self._session.feed(data))
+        except FramingError:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()  # a client that does not read its answers gets no further ones
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+class ModbusPlc:
+    """A simulated Modbus/TCP PLC (hil.plc.SimulatedPlc). `settings` are those of the `modbus` driver."""
+
+    def __init__(self, name: str, points: Sequence[Point], settings: Any) -> None:
+        self.name = name
+        self._points = points
+        self._places = [place(point) for point in points]
+        self.memory = Memory(self._places)
+        self._devices = {settings.unit: self.memory}
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> dict[str, Any]:
+        """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""
+        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port)
+        return {"host": host, "port": self._server.sockets[0].getsockname()[1]}
+
+    def _connection(self) -> _Connection:
+        return _Connection(Session(self._devices), self._connections)
+
+    def read(self, index: int) -> Value:
+        """The raw value of a point as it lies in memory."""
+        point, at = self._points[index], self._places[index]
+        if at.area in BIT_AREAS:
+            return bool(self.memory.areas[at.area][at.start])
+        return unpacker([field(point, at, at.start)])(bytes(self._registers(at)))[0]
+
+    def write(self, index: int, value: Value) -> None:
+        """The PLC's program puts a raw value into memory. Raises ValueError where the type cannot hold it."""
+        point, at = self._points[index], self._places[index]
+        cells = self.memory.areas[at.area]
+        if at.area in BIT_AREAS:
+            cells[at.start] = int(bool(value))
+            return
+        data = self._registers(at)
+        field(point, at, at.start, whole=True).put(data, value)
+        for offset in range(at.size):
+            cells[at.start + offset] = data[2 * offset] << 8 | data[2 * offset + 1]
+
+    def _registers(self, at: Place) -> bytearray:
+        cells = self.memory.areas[at.area]
+        return bytearray(b"".join(cells[at.start + offset].to_bytes(2, "big") for offset in range(at.size)))
+
+    async def stop(self) -> None:
+        """Closes every connection and the port."""
+        if self._server is None:
+            return
+        self._server.close()
+        for connection in tuple(self._connections):
+            connection.transport.abort()
+        await self._server.wait_closed()
+        self._server = None
