@@ -19,6 +19,17 @@ COMPLETIONS: tuple[Kind, ...] = get_args(Kind)[1:]
 LASTING: frozenset[Kind] = frozenset({"until", "wait", "parallel", "choose", "repeat", "ask", "do"})
 """The kinds that take time, and so may have `within`."""
 
+GOES_WITH: dict[str, frozenset[Kind]] = {
+    "with": frozenset({"do"}),
+    "steps": frozenset({"repeat"}),
+    "within": LASTING,
+    "on_timeout": LASTING,
+}
+"""Keys of a step that only these kinds have."""
+
+NEEDS = {"until": "within", "repeat": "steps", "on_timeout": "within"}
+"""Keys of a step that need another."""
+
 PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record"})
 """The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
 
@@ -79,9 +90,9 @@ class Ask(Form, frozen=True):
     """A question to the operator. With none of `answers`, `number` and `text` it waits to be confirmed."""
 
     say: Annotated[Text | Say, Meta(description="The question.")]
-    answers: Annotated[list[str] | None, Meta(description="The answers to choose from.", examples=[["yes", "no"]])] = (
-        None
-    )
+    answers: Annotated[
+        tuple[str, ...] | None, Meta(description="The answers to choose from.", examples=[["yes", "no"]])
+    ] = None
     number: Annotated[Number | None, Meta(description="The operator enters a number.")] = None
     text: Annotated[bool, Meta(description="The operator enters a text.")] = False
     into: Annotated[Name | None, Meta(description="The variable that keeps the answer.")] = None

@@ -112,8 +112,7 @@ def _shape(shape: Any) -> inspect.Type:
 def _read(node: Node, shape: inspect.Type, problems: Problems) -> Any:
     match shape:
         case inspect.Metadata(type=inner):
-            own = _own_reader(shape)
-            return own(node, problems) if own else _read(node, inner, problems)
+            return _marked(node, shape, inner, problems)
         case inspect.StructType():
             return _struct(node, shape, problems)
         case inspect.DictType():
@@ -130,11 +129,23 @@ def _read(node: Node, shape: inspect.Type, problems: Problems) -> Any:
         case inspect.IntType(ge=low, le=high):
             return _given(as_integer(node, problems, low=low, high=high))
         case inspect.FloatType():
-            return _number(node, shape, problems)
+            value = as_number(node, problems)
+            return FAILED if value is None else _bounded(node, value, shape, problems)
         case inspect.StrType():
             return _text(node, shape, problems)
         case _:
             raise TypeError(f"no reader for {shape}")
+
+
+def _marked(node: Node, shape: inspect.Metadata, inner: inspect.Type, problems: Problems) -> Any:
+    """A value whose type has a reader of its own, or a number that may be written with a unit (`Meta(extra=…)`)."""
+    if own := _own_reader(shape):
+        return own(node, problems)
+    unit = cast("dict[str, Any]", shape.extra or {}).get("unit")
+    if unit is None or not isinstance(inner, inspect.FloatType):
+        return _read(node, inner, problems)
+    value = constant(node, "float", unit, problems)
+    return FAILED if value is None else _bounded(node, float(value), inner, problems)
 
 
 def _own_reader(shape: inspect.Metadata) -> Callable[[Node, Problems], Any] | None:
@@ -151,13 +162,15 @@ def _given(value: Any) -> Any:
 
 
 def _struct(node: Node, shape: inspect.StructType, problems: Problems, beside: Collection[str] = ()) -> Any:
+    before = problems.errors
     values = _values(node, shape, problems, beside, required=True)
     if values is None or any(field.required and field.name not in values for field in _fields(shape).values()):
         return FAILED
     try:
         return shape.cls(**values, **({"node": node} if issubclass(shape.cls, Form) else {}))
     except ValueError as error:
-        problems.error(node, "bad-value", str(error))
+        if problems.errors == before:
+            problems.error(node, "bad-value", str(error))
         return FAILED
 
 
@@ -249,14 +262,16 @@ def _fits(node: Node, shape: inspect.Type) -> bool:
             return node.kind == "text"
 
 
-def _number(node: Node, shape: inspect.FloatType, problems: Problems) -> Any:
-    value = as_number(node, problems, low=shape.ge, high=shape.le)
-    if value is None:
-        return FAILED
-    if (shape.gt is not None and value <= shape.gt) or (shape.lt is not None and value >= shape.lt):
-        limit = f"more than {shape.gt:g}" if shape.gt is not None else f"less than {shape.lt:g}"
-        problems.error(node, "out-of-range", f"{tick(node.text)} is out of range", f"it must be {limit}")
-        return FAILED
+def _bounded(node: Node, value: float, shape: inspect.FloatType, problems: Problems) -> Any:
+    for bound, inside, words in (
+        (shape.ge, shape.ge is None or value >= shape.ge, "at least"),
+        (shape.gt, shape.gt is None or value > shape.gt, "more than"),
+        (shape.le, shape.le is None or value <= shape.le, "at most"),
+        (shape.lt, shape.lt is None or value < shape.lt, "less than"),
+    ):
+        if not inside:
+            problems.error(node, "out-of-range", f"{tick(node.text)} is out of range", f"it must be {words} {bound:g}")
+            return FAILED
     return value
 
 

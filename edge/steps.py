@@ -20,15 +20,6 @@ from edge.units import NONE, Unit, parse
 _SECOND = parse("s")
 _WORD = re.compile(r"[\w.]+")
 
-_BELONGS: dict[str, Collection[Kind]] = {
-    "with": ("do",),
-    "steps": ("repeat",),
-    "within": recipe.LASTING,
-    "on_timeout": recipe.LASTING,
-}
-"""Keys that only steps of these kinds have."""
-
-
 Written = tuple[str, bool, Type | None, str | None]
 """An expression as it is written (text, and whether in quotes), and what is expected of it (type, name of the unit)."""
 
@@ -277,7 +268,7 @@ class Compiler:
         elif not endings and form.has("during"):
             hint = "say when it ends with `until` or `wait`, or use `set`"
             self.problems.error(entries["during"].key, "during-no-end", "this step ends at once", hint)
-        for key, kinds in _BELONGS.items():
+        for key, kinds in recipe.GOES_WITH.items():
             if key in entries and kind not in kinds:
                 goes = " or ".join(f"`{name}`" for name in recipe.COMPLETIONS if name in kinds)
                 message = f"`{key}` has no meaning in a step that {_ENDS[kind]}"
@@ -444,7 +435,7 @@ class Compiler:
         prompt = Prompt(
             recipe.texts(ask.say),
             ask.kind,
-            tuple(ask.answers or ()),
+            ask.answers or (),
             number.unit,
             low,
             high,
