@@ -88,7 +88,8 @@ def check_parameters(recipe: Recipe, given: dict[str, Value]) -> dict[str, Value
         if fault:
             wrong[name] = f"{name}: {fault}"
         elif value is None and parameter.default is None:
-            wrong[name] = f"{name} is needed{_range(parameter.low, parameter.high, parameter.unit, ': it goes from')}"
+            limits = _limits(parameter.low, parameter.high, parameter.unit)
+            wrong[name] = f"{name} is needed{': ' if limits else ''}{limits}"
     if wrong:
         raise RequestError(400, "; ".join(wrong.values()), wrong)
     return given
@@ -136,7 +137,7 @@ def _number_fault(value: Any, low: float | None, high: float | None, unit: str) 
     if isinstance(value, bool | str) or value is None or not math.isfinite(value):
         return f"{'nothing' if value is None else value} is not a number"
     if (low is not None and value < low) or (high is not None and value > high):
-        return f"{value:g}{' ' if unit else ''}{unit} is out of range{_range(low, high, unit, ', it goes from')}"
+        return f"{value:g}{' ' if unit else ''}{unit} is out of range, {_limits(low, high, unit)}"
     return ""
 
 
@@ -146,12 +147,12 @@ def _text_fault(value: Any) -> str:
     return "" if len(value) <= MAX_TEXT else f"a text has at most {MAX_TEXT} characters"
 
 
-def _range(low: float | None, high: float | None, unit: str, before: str) -> str:
-    if low is None and high is None:
-        return ""
-    first = "any" if low is None else f"{low:g}"
-    last = "any" if high is None else f"{high:g}"
-    return f"{before} {first} to {last} {unit}".rstrip()
+def _limits(low: float | None, high: float | None, unit: str) -> str:
+    if low is not None and high is not None:
+        return f"it goes from {low:g} to {high:g} {unit}".rstrip()
+    if low is not None:
+        return f"it is at least {low:g} {unit}".rstrip()
+    return f"it is at most {high:g} {unit}".rstrip() if high is not None else ""
 
 
 def _meant(name: str, names: Iterable[str]) -> str:

@@ -40,7 +40,7 @@ from edge.messages import (
     unpack_inward,
     unpack_outward,
 )
-from edge.program import Plan, Recipe
+from edge.program import Plan, Recipe, Texts
 from edge.sequence import active
 
 LOG_LENGTH = 200
@@ -62,7 +62,10 @@ class StepView(msgspec.Struct):
 
 
 class BatchView(msgspec.Struct):
-    """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970."""
+    """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970.
+
+    `cause_say` is the cause in several languages, where an alarm gave it.
+    """
 
     batch: str
     recipe: str
@@ -72,6 +75,7 @@ class BatchView(msgspec.Struct):
     state: str = "idle"
     cause: str = ""
     changed_by: str = ""
+    cause_say: Texts = {}
     started_ns: int | None = None
     since_ns: int | None = None
     clock: int = 0
@@ -385,11 +389,15 @@ class View:
 
     def batch(self, batch: BatchView) -> Json:
         """One batch, ready for JSON."""
+        if batch.cause_say.get("en") != batch.cause:
+            batch.cause_say = next((one.say for one in self.alarms.values() if one.say.get("en") == batch.cause), {})
         recipe = self.plan.recipes.get(batch.recipe)
         return {
             "recipe": batch.recipe,
             "state": batch.state,
             "cause": batch.cause,
+            "cause_say": batch.cause_say,
+            "changed_by": batch.changed_by,
             "by": batch.by,
             "started": iso(batch.started_ns),
             "since": iso(batch.since_ns),
@@ -404,7 +412,7 @@ class View:
         }
 
     def _step(self, batch: BatchView, step: StepView, recipe: Recipe | None) -> Json:
-        entry: Json = {"step": step.step, "name": step.name, "branch": step.branch}
+        entry: Json = {"step": step.step, "name": step.name, "branch": step.branch, "handler": step.handler}
         entry["seconds"] = int(self.seconds(batch, step))
         if recipe is not None:
             source = recipe.steps[step.step]
@@ -446,6 +454,7 @@ def recipes(plan: Plan) -> Json:
         name: {
             "title": recipe.say,
             "uses": list(recipe.uses),
+            "steps": [{"step": step, "name": recipe.steps[step].name} for step in recipe.body],
             "tags": [plan.cell.tags[tag].name for tag in sorted({*recipe.inputs, *recipe.outputs})],
             "parameters": [
                 {

@@ -1,0 +1,97 @@
+// The batches that the record keeps, and the record of one.
+
+import { html, useEffect, useRef, useState } from '/web/vendor/preact.js';
+import { Ltr, Quantity, StateMark, Time, useDesk } from '/web/parts.js';
+import { get } from '/web/stream.js';
+
+const SHOWN = 12;
+
+/** `news` changes whenever a batch starts, ends or goes: then the list is read again. */
+export function History({ recipes, news }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const [batches, setBatches] = useState([]);
+  const [open, setOpen] = useState(null);
+  useEffect(() => {
+    let wanted = true;
+    const read = async () => {
+      const found = await get(`/api/batches?limit=${SHOWN}`);
+      if (wanted && found) setBatches(found.filter((one) => one.ended));
+    };
+    read();
+    const later = setTimeout(read, 1500); // the recorder may be a moment behind the loop
+    return () => {
+      wanted = false;
+      clearTimeout(later);
+    };
+  }, [news]);
+  const title = (name) => desk.say(recipes[name]?.title) || name;
+
+  return html`<section class="card" aria-labelledby="history-title">
+    <h2 id="history-title">${t.history}</h2>
+    ${batches.length === 0 && html`<p class="about">${t.noHistory}</p>`}
+    <ul class="history">
+      ${batches.map(
+        (one) => html`<li key=${one.id}>
+          <button type="button" data-batch=${one.id} onClick=${() => setOpen(one.id)}>
+            <span><bdi>${title(one.recipe)}</bdi><span class="about"><${Ltr}>${one.id}<//> · <bdi>${one.by}</bdi></span></span>
+            <span><${StateMark} state=${one.state} />
+              ${one.ended && html`<span class="about"><${Time} seconds=${seconds(one)} /></span>`}</span>
+          </button>
+        </li>`,
+      )}
+    </ul>
+    ${open && html`<${Details} id=${open} title=${title} onClose=${() => setOpen(null)} />`}
+  </section>`;
+}
+
+const seconds = ({ started, ended }) => (new Date(ended) - new Date(started)) / 1000;
+
+function Details({ id, title, onClose }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const dialog = useRef(null);
+  const [found, setFound] = useState(null);
+  useEffect(() => {
+    dialog.current.showModal();
+    get(`/api/batches/${id}`).then((batch) => (batch ? setFound(batch) : onClose()));
+  }, [id]);
+  return html`<dialog ref=${dialog} class="details" onClose=${onClose} aria-labelledby="details-title">
+    <header>
+      <h2 id="details-title"><bdi>${found ? title(found.recipe) : ''}</bdi> <${Ltr} class="about">${id}<//></h2>
+      <button type="button" onClick=${onClose}>${t.close}</button>
+    </header>
+    ${found && html`<${Record} batch=${found} />`}
+  </dialog>`;
+}
+
+function Record({ batch }) {
+  const desk = useDesk();
+  const { t } = desk;
+  return html`<p><${StateMark} state=${batch.state} /></p>
+    <p class="about">
+      ${t.started} <${Ltr}>${desk.day(batch.started)}<//> · ${t.by} <bdi>${batch.by}</bdi>
+      ${batch.ended && html` · ${t.duration} <${Time} seconds=${seconds(batch)} />`}
+    </p>
+    <${Rows} title=${t.parameters} rows=${batch.parameters} row=${(one) => [one.name, html`<${Quantity} ...${one} given />`]} />
+    <${Rows} title=${t.recorded} rows=${batch.values}
+      row=${(one) => [one.name, html`<${Quantity} ...${one} given />`, clock(desk, one.time)]} />
+    <${Rows} title=${t.questions} rows=${batch.questions}
+      row=${(one) => [desk.say(one.say), one.value === null ? '—' : html`<${Quantity} ...${one} given />`, one.by ?? '']} />
+    <${Rows} title=${t.alarms} rows=${batch.alarms} row=${(one) => [desk.say(one.say), t.kinds[one.kind] ?? one.kind, clock(desk, one.raised)]} />
+    <${Rows} title=${t.state} rows=${batch.states} row=${(one) => [t.states[one.state], one.cause, clock(desk, one.time)]} />
+    <${Rows} title=${t.steps} rows=${batch.steps}
+      row=${(one) => [one.name, t.how[one.how] ?? '', one.active_s === null ? '' : html`<${Time} seconds=${one.active_s} />`]} />`;
+}
+
+const clock = (desk, time) => html`<${Ltr}>${desk.clock(time)}<//>`;
+
+function Rows({ title, rows, row }) {
+  if (!rows?.length) return null;
+  return html`<h3>${title}</h3>
+    <table>
+      <tbody>
+        ${rows.map((one) => html`<tr>${row(one).map((cell) => html`<td><bdi>${cell}</bdi></td>`)}</tr>`)}
+      </tbody>
+    </table>`;
+}

@@ -1,0 +1,105 @@
+// The machines and what they show; the alarms; what has happened.
+
+import { html, useState } from '/web/vendor/preact.js';
+import { Fault, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
+
+export function Alarms({ alarms }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const order = (one) => (one.active ? 0 : 2) + (one.acknowledged ? 1 : 0);
+  const sorted = Object.entries(alarms).sort(([a, one], [b, two]) => order(one) - order(two) || b - a);
+  return html`<section class="alarms" aria-labelledby="alarms-title">
+    <h2 id="alarms-title" class=${sorted.length ? '' : 'unseen'}>${t.alarms}</h2>
+    ${sorted.length === 0 && html`<p class="quiet"><${Icon} name="check" /> ${t.noAlarms}</p>`}
+    <ul>
+      ${sorted.map(([number, alarm]) => html`<${Alarm} key=${number} number=${number} alarm=${alarm} />`)}
+    </ul>
+  </section>`;
+}
+
+function Alarm({ number, alarm }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const [error, setError] = useState('');
+  const acknowledge = async () => setError((await desk.give(`/api/alarms/${number}/acknowledge`, {})).error);
+  return html`<li
+    data-alarm=${number}
+    data-active=${alarm.active ? 'yes' : 'no'}
+    data-acknowledged=${alarm.acknowledged ? 'yes' : 'no'}
+  >
+    <${Icon} name="bell" />
+    <div>
+      <p class="alarm-text"><bdi>${desk.say(alarm.say)}</bdi></p>
+      <p class="about">
+        ${t.kinds[alarm.kind] ?? alarm.kind} · ${alarm.active ? t.active : t.gone}
+        ${alarm.acknowledged && html` · ${t.acknowledged}`} · <${Ltr}>${desk.clock(alarm.time)}<//>
+        ${alarm.batch && html` · <${Ltr}>${alarm.batch}<//>`}
+      </p>
+      <${Fault} error=${error} />
+    </div>
+    ${!alarm.acknowledged &&
+    html`<button type="button" disabled=${!desk.current} onClick=${acknowledge}>${t.acknowledge}</button>`}
+  </li>`;
+}
+
+/** `title` gives the name under which people know a batch. */
+export function Plant({ units, devices, tags, scan, overruns, title }) {
+  const desk = useDesk();
+  const { t } = desk;
+  return html`<section class="card plant" aria-labelledby="plant-title">
+    <h2 id="plant-title">${t.units}</h2>
+    ${Object.entries(units).map(([name, unit]) => {
+      const up = unit.devices.every((device) => devices[device]?.up);
+      return html`<details key=${name} class="machine" data-unit=${name} data-up=${up ? 'yes' : 'no'} open=${!up}>
+        <summary>
+          <span class="plug"><${Icon} name=${up ? 'plug' : 'cross'} /></span>
+          <${Ltr} class="machine-name">${name}<//>
+          <span class="about">${up ? t.up : t.down} · ${unit.owner ? t.usedBy(title(unit.owner)) : t.free}</span>
+        </summary>
+        ${unit.devices.map((device) => html`<${Reason} key=${device} name=${device} device=${devices[device]} />`)}
+        <dl class="tags">
+          ${Object.entries(tags)
+            .filter(([tag]) => unit.devices.some((device) => tag.startsWith(`${device}.`)))
+            .map(([tag, entry]) => html`<${Tag} key=${tag} name=${tag} tag=${entry} />`)}
+        </dl>
+      </details>`;
+    })}
+    <p class="about foot">
+      ${t.scan} <${Ltr}>${desk.number(scan * 1000)} ms<//> · ${t.overruns} <${Ltr}>${desk.number(overruns)}<//>
+    </p>
+  </section>`;
+}
+
+function Reason({ name, device }) {
+  if (!device || device.up) return null;
+  return html`<div class="reason" data-device=${name}>
+    <p><${Ltr}><strong>${name}</strong>: ${device.reason}<//></p>
+    ${device.hint && html`<p class="hint"><${Ltr}>${device.hint}<//></p>`}
+  </div>`;
+}
+
+export function Events({ log, recipes }) {
+  const { t } = useDesk();
+  const entries = Object.entries(log).sort(([a], [b]) => b - a);
+  return html`<details class="card events">
+    <summary><h2>${t.events}</h2></summary>
+    <ol>
+      ${entries.map(([number, entry]) => html`<${Entry} key=${number} entry=${entry} recipes=${recipes} />`)}
+    </ol>
+  </details>`;
+}
+
+function Entry({ entry, recipes }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const kind = entry.type === 'device' ? (entry.up ? 'device-up' : 'device-down') : entry.type;
+  const words = { ...entry };
+  if (entry.type === 'batch-started') words.recipe = desk.say(recipes[entry.recipe]?.title) || entry.recipe;
+  if ('value' in entry) words.value = valueText(desk, entry.value);
+  if ('how' in entry) words.how = t.how[entry.how];
+  const text =
+    entry.type === 'state'
+      ? `${t.states[entry.before]} → ${t.states[entry.state]}: ${entry.cause}`
+      : `${t.log[kind]?.(words) ?? kind}${entry.say ? `: ${desk.say(entry.say)}` : ''}`;
+  return html`<li><${Ltr} class="time">${desk.clock(entry.time)}<//> <bdi>${text}</bdi></li>`;
+}
