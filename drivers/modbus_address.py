@@ -63,18 +63,22 @@ def registers(kind: DataType) -> int:
     return (kind.size + 1) // 2
 
 
+def _a(area: str) -> str:
+    return f"an {NAMES[area]}" if area == "input" else f"a {NAMES[area]}"
+
+
 def _check_type(point: Point, area: str, bit: int | None) -> None:
     kind, bare = point.type, point.address.partition(".")[0]
     if area in BIT_AREAS:
         if bit is not None:
-            raise AddressError(f"a {NAMES[area]} has no bits", f"write {bare}")
+            raise AddressError(f"{_a(area)} has no bits", f"write {bare}")
         if kind.kind != "bool":
-            raise AddressError(f"a {NAMES[area]} is a bool, not {kind.name}", "write type: bool")
+            raise AddressError(f"{_a(area)} is a bool, not {kind.name}", "write type: bool")
         return
     if bit is not None and bit > 15:
         raise AddressError(f"a register has the bits 0 to 15, not {bit}", "bit 0 is the least significant")
     if bit is None and kind.kind == "bool":
-        raise AddressError(f"a {NAMES[area]} is no bool", f"write the bit too: {bare}.0 is the least significant")
+        raise AddressError(f"{_a(area)} is no bool", f"write the bit too: {bare}.0 is the least significant")
     if bit is not None and kind.kind != "bool":
         raise AddressError(f"a bit is a bool, not {kind.name}", f"write type: bool, or {bare} for the whole register")
     if kind.kind == "string":
@@ -89,7 +93,7 @@ def _check_access(point: Point, area: str, bit: int | None) -> None:
     if not point.writable:
         return
     if area not in WRITABLE_AREAS:
-        raise AddressError(f"a {NAMES[area]} can only be read", "coils and holding registers can be written")
+        raise AddressError(f"{_a(area)} can only be read", "coils and holding registers can be written")
     if bit is not None:
         raise AddressError(
             "a bit of a register can only be read: writing it would undo what the device does to the other bits",
