@@ -215,9 +215,7 @@ class Terminal:
             case StepStarted() if event.batch == self.order.batch:
                 self._say(f"> {_named(event.name, event.branch)}")
             case StepEnded() if event.batch == self.order.batch:
-                seconds = event.active * self.plan.cell.scan_ns / 1e9
-                how = {"done": "done", "timeout": "took too long", "cut": "cut short"}[event.how]
-                self._say(f"  {_named(event.name, event.branch)}: {how} after {seconds:.1f} s")
+                self._step_ended(event)
             case Recorded() if event.batch == self.order.batch:
                 self._say(f"  recorded {event.name} = {_number(event.value)} {event.unit}".rstrip())
             case Asked() if event.batch == self.order.batch:
@@ -228,6 +226,13 @@ class Terminal:
                 self._say(f"! {_text(event.say)}")
             case _:
                 pass
+
+    def _step_ended(self, ended: StepEnded) -> None:
+        """Says how a step ended; one that was over at once needs no second line."""
+        seconds = ended.active * self.plan.cell.scan_ns / 1e9
+        how = {"done": "done", "timeout": "took too long", "cut": "cut short"}[ended.how]
+        if ended.how != "done" or seconds >= 0.05:
+            self._say(f"  {_named(ended.name, ended.branch)}: {how} after {seconds:.1f} s")
 
     def _answered(self, done: CommandDone) -> None:
         if not self.started and done.batch == self.order.batch:

@@ -166,7 +166,7 @@ class Served(Running):
     def await_step(self, batch: str, name: str) -> None:
         until(lambda: name in [step["name"] for step in self.batch(batch).get("steps", [])], f"the step {name}")
 
-    def process(self, name: str) -> int:
+    def pid_called(self, name: str) -> int:
         return until(lambda: descendants(self.pid).get(name), f"the process {name}")
 
 

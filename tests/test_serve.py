@@ -46,7 +46,7 @@ def test_a_batch_from_start_to_record(cell, tmp_path: Path) -> None:
     record = until(
         lambda: (one := daemon.get(f"/api/batches/{batch}")).get("state") == "complete" and one, "the record"
     )
-    assert record["recipe"] == "rinse-and-fill" and record["parameters"]["volume"] == 8
+    assert record["recipe"] == "rinse-and-fill" and {"name": "volume", "value": 8, "unit": "L"} in record["parameters"]
     printed = edge("batch", batch, "--state", daemon.state_dir)
     assert printed.returncode == 0 and "rinse-and-fill" in printed.stdout and "complete" in printed.stdout
     assert batch in edge("batches", "--state", daemon.state_dir).stdout
@@ -82,7 +82,7 @@ def test_a_killed_process_comes_back_and_the_batch_ends(cell, name: str) -> None
     daemon, _ = cell
     batch = daemon.start("rinse-and-fill", volume=8)
     daemon.await_step(batch, "Rinse")
-    old = daemon.process(name)
+    old = daemon.pid_called(name)
     os.kill(old, signal.SIGKILL)
     until(lambda: descendants(daemon.pid).get(name, old) != old, f"{name} again")
     assert f"{name} was killed (SIGKILL)" in daemon.said
@@ -101,7 +101,7 @@ def test_a_killed_loop_leaves_failsafe_and_comes_back_with_the_batch_held(cell, 
     batch = daemon.start("rinse-and-fill", volume=8)
     daemon.await_step(batch, "Rinse")
     until(lambda: seen_at_the_plcs(plcs, tmp_path)["mixer.rinse"] is True, "the valve open")
-    os.kill(daemon.process("edge-loop"), signal.SIGKILL)
+    os.kill(daemon.pid_called("edge-loop"), signal.SIGKILL)
     daemon.await_state(batch, "held")
     seen = seen_at_the_plcs(plcs, tmp_path)
     assert seen["mixer.rinse"] is False and seen["mixer.agitator"] == 0
@@ -153,7 +153,7 @@ def test_a_second_daemon_on_the_same_state_says_who_runs(cell) -> None:
 def test_a_port_in_use_is_said_before_anything_starts(cell, tmp_path: Path) -> None:
     daemon, _ = cell
     second = edge("serve", BOTTLING, "--state", tmp_path / "other", "--listen", daemon.url.removeprefix("http://"))
-    assert second.returncode == 1 and "the port is in use" in second.stderr
+    assert second.returncode == 1 and "is in use by another program" in second.stderr
 
 
 def test_a_device_that_does_not_answer_leaves_the_rest_running(tmp_path: Path) -> None:
