@@ -205,16 +205,21 @@ class Station:
     @property
     def settled(self) -> bool:
         """Every output was read back as desired (or the device is not there)."""
-        return not self.up or all(self.readings[place].value == raw for place, raw in self.desired.items())
+        return not self.up or all(self._confirmed(place, raw) for place, raw in self.desired.items())
+
+    def _confirmed(self, place: int, raw: Value) -> bool:
+        """Whether the device shows this value, and nothing else was sent to it since."""
+        sent = self.tried.get(place)
+        return self.readings[place].value == raw and (sent is None or sent[0] == raw)
 
     async def _write(self) -> None:
         """Sends the levels that differ from what was read back; what was just sent waits for its read-back."""
         now = time.monotonic()
         values: dict[int, Value] = {}
         for place, raw in self.desired.items():
-            if self.readings[place].value == raw:
-                if self.tried.pop(place, None) is not None or place in self.refused:
-                    self._refuse(place, GOOD, "")
+            if self._confirmed(place, raw):
+                self.tried.pop(place, None)
+                self._refuse(place, GOOD, "")
                 continue
             sent, again_at, count = self.tried.get(place, (None, 0.0, 0))
             if sent == raw and now < again_at:
