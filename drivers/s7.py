@@ -13,9 +13,9 @@ import msgspec
 from drivers import s7_codec as s7
 from drivers.driver import DeviceError, Node, Point
 from drivers.link import FramingError, Link, shared
-from drivers.s7_address import NoString, decode, encode, place
+from drivers.s7_address import NoString, decode_string, encode, place
 from drivers.s7_codec import Area, ClientCodec, JobRefused
-from drivers.s7_jobs import Block, ReadJob, largest_read, largest_write, read_jobs, side_by_side, write_jobs
+from drivers.s7_jobs import Item, ReadJob, largest_read, largest_write, read_jobs, side_by_side, write_jobs
 from drivers.value import (
     BAD,
     BAD_COMMUNICATION,
@@ -97,6 +97,7 @@ class S7Driver:
         self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
         self._refused: set[int] = set()
         self._alone: set[int] = set()  # points that can be read, but in no item with others
+        self._scan_ns = 0  # when the scan that runs began: no value is younger than it says
         self._retry_s = 0.0
         self._jobs: list[ReadJob] = []
         self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
@@ -126,17 +127,18 @@ class S7Driver:
     async def _handshake(self, link: Link) -> None:
         """Opens the COTP connection and sets S7 communication up."""
         chosen = self._settings
-        confirmed = await link.request(s7.connection_request(chosen.rack, chosen.slot))
+        where = f"the CPU in rack {chosen.rack}, slot {chosen.slot} of {link.place}"
+        hint = "an S7-1200 or 1500 is in slot 1, an S7-300 in slot 2; end other programs that use the PLC"
+        try:
+            confirmed = await link.request(s7.connection_request(chosen.rack, chosen.slot))
+        except DeviceError as error:  # some PLCs close the connection where others refuse it
+            raise DeviceError(f"no connection to {where}: {error.text}", hint, status=error.status) from error
         if confirmed[1] & 0xF0 != s7.CC:
-            raise DeviceError(
-                f"{link.place} has no CPU in rack {chosen.rack}, slot {chosen.slot}, or no connection left",
-                "an S7-1200 or 1500 is in slot 1, an S7-300 in slot 2; end other programs that use the PLC",
-                status=BAD_CONFIGURATION,
-            )
-        granted, _ = await self._ask(s7.setup_request(chosen.pdu, chosen.depth), s7.parse_setup_answer)
+            raise DeviceError(f"{where} is not there, or has no connection left", hint, status=BAD_CONFIGURATION)
+        granted, depth = await self._ask(s7.setup_request(chosen.pdu, chosen.depth), s7.parse_setup_answer)
         if granted < SMALLEST_PDU:
             raise DeviceError(f"{link.place} grants messages of {granted} bytes", "is it an S7 PLC?", status=BAD)
-        self._codec.pdu = min(granted, chosen.pdu)
+        self._codec.pdu, self._codec.depth = min(granted, chosen.pdu), max(depth, 1)
 
     async def _ask(self, request: bytes, parse: Callable[[bytes], T]) -> T:
         """One job and its parsed answer. Raises DeviceError, also where the PLC refuses the whole job."""
@@ -161,6 +163,7 @@ class S7Driver:
 
     async def scan(self) -> Sequence[Reading]:
         """Every point's Reading, in as few jobs as the size of messages allows. Raises DeviceError."""
+        self._scan_ns = time.time_ns()
         if (self._refused or self._alone) and time.monotonic() >= self._retry_s:
             self._forget()
         if self._planned_pdu != self._codec.pdu:
@@ -188,44 +191,46 @@ class S7Driver:
         groups = side_by_side(self._places, wanted, gap=self._settings.gap, largest=largest, alone=self._alone)
         self._jobs = read_jobs(self._places, groups, self._planned_pdu)
 
-    async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Block, int]]:
+    async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Item, int]]:
         """Reads jobs into the readings; gives the blocks that the PLC refused, with its return codes."""
-        if self._settings.depth == 1 or len(jobs) == 1:
-            found = [await self._read_job(job) for job in jobs]
-        else:
-            found = await _all([self._read_job(job) for job in jobs])
-        return [refused for part in found for refused in part]
-
-    async def _read_job(self, job: ReadJob) -> list[tuple[Block, int]]:
-        items = await self._ask(job.request, job.parse)
-        now_ns = time.time_ns()
-        refused: list[tuple[Block, int]] = []
-        for block, (code, data) in zip(job.blocks, items, strict=True):
-            if code == s7.OK:
-                self._decode(block, data, now_ns)
-            else:
-                refused.append((block, code))
+        refused: list[tuple[Item, int]] = []
+        depth = min(self._codec.depth, self._settings.depth)
+        for start in range(0, len(jobs), depth):
+            for found in await _all([self._read_job(job) for job in jobs[start : start + depth]]):
+                refused += found
         return refused
 
-    def _decode(self, block: Block, data: bytes, now_ns: int) -> None:
-        start = block.area.bit >> 3
-        for index in block.points:
-            at, point = self._places[index], self._points[index]
-            raw = data[at.byte - start : at.byte - start + at.size]
-            if point.type.kind == "string":
-                (self._long_enough.add if raw[0] >= point.type.size else self._long_enough.discard)(index)
-            try:
-                self._readings[index] = Reading(decode(point.type, raw, at), GOOD, now_ns)
-            except NoString as error:
-                self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
-                continue
-            if self.troubles:
-                self.troubles.pop(point.name, None)
+    async def _read_job(self, job: ReadJob) -> list[tuple[Item, int]]:
+        refused: list[tuple[Item, int]] = []
+        for item, (code, data) in zip(job.items, await self._ask(job.request, job.parse), strict=True):
+            if code == s7.OK:
+                self._decode(item, data)
+            else:
+                refused.append((item, code))
+        return refused
+
+    def _decode(self, item: Item, data: bytes) -> None:
+        readings, now_ns = self._readings, self._scan_ns
+        for index, value in zip(item.plain, item.values(data), strict=True):
+            readings[index] = Reading(value, GOOD, now_ns)
+        if self.troubles:
+            for index in item.points:
+                self.troubles.pop(self._points[index].name, None)
+        for index, part in item.strings:
+            self._decode_string(index, data[part])
+
+    def _decode_string(self, index: int, raw: bytes) -> None:
+        kind = self._places[index].type
+        (self._long_enough.add if raw[0] >= kind.size else self._long_enough.discard)(index)
+        try:
+            self._readings[index] = Reading(decode_string(kind, raw), GOOD, self._scan_ns)
+        except NoString as error:
+            self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
 
     def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
         """This point alone is bad, and why."""
         point = self._points[index]
-        self._readings[index] = Reading(None, status, time.time_ns())
+        self._readings[index] = Reading(None, status, self._scan_ns)
         self.troubles[point.name] = f"{point.address}: {what}: {hint}"
 
     def _refuse(self, index: int, code: int) -> None:
@@ -235,18 +240,18 @@ class S7Driver:
         self._give_up(index, status, what.format(room=room, code=code), hint.format(room=room))
         self._refused.add(index)
 
-    async def _isolate(self, refused: Sequence[tuple[Block, int]]) -> None:
+    async def _isolate(self, refused: Sequence[tuple[Item, int]]) -> None:
         """Finds the points for which the PLC refused blocks, by halves, and reads their neighbours."""
         self._planned_pdu = 0
         self._retry_s = time.monotonic() + RETRY_S
-        suspects = [(block.points, code) for block, code in refused]
+        suspects = [(item.points, code) for item, code in refused]
         while suspects:
             for points, code in suspects:
                 if len(points) == 1:
                     self._refuse(points[0], code)
             halves = [_halves(points) for points, _ in suspects if len(points) > 1]
             jobs = read_jobs(self._places, [half for pair in halves for half in pair], self._codec.pdu)
-            codes = {block.points: code for block, code in await self._read(jobs)}
+            codes = {item.points: code for item, code in await self._read(jobs)}
             suspects.clear()
             for left, right in halves:
                 guilty = [(half, codes[half]) for half in (left, right) if half in codes]
@@ -348,6 +353,8 @@ def _written(code: int) -> int:
 
 async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Runs all to their end, then raises the first error."""
+    if len(reads) == 1:
+        return [await reads[0]]
     results = await asyncio.gather(*reads, return_exceptions=True)
     done: list[T] = []
     for result in results:

@@ -26,13 +26,18 @@ _TYPES = {
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
-    """Where a value lies: area, data block (0 outside of them), first byte, bit (None unless a bool), bytes."""
+    """Where a value of `type` lies: area, data block (0 outside of them), first byte, bit (0 unless a bool)."""
 
     area: int
     db: int
     byte: int
-    bit: int | None
-    size: int
+    bit: int
+    type: DataType
+
+    @property
+    def size(self) -> int:
+        """Its bytes: a STRING has two before its characters, the most that it can hold and those that it holds."""
+        return self.type.size + 2 if self.type.kind == "string" else self.type.size
 
     @property
     def room(self) -> str:
@@ -41,7 +46,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
     def item(self) -> Area:
         """The item of a job that is exactly this place: a bit as a bit, else bytes."""
-        if self.bit is not None:
+        if self.type.kind == "bool":
             return Area(self.area, self.db, self.byte * 8 + self.bit, 1, BIT)
         return Area(self.area, self.db, self.byte * 8, self.size, BYTE)
 
@@ -60,18 +65,18 @@ def place(point: Point) -> Place:
         raise AddressError(f"`{text}`: there is no DB{db}", f"data blocks have the numbers 1 to {LAST_BLOCK}")
     _check_bit(text, prefix, width, byte, bit)
     _check_type(text, prefix, width, byte, kind)
-    size = kind.size + 2 if kind.kind == "string" else kind.size
-    if byte + size - 1 > LAST_BYTE:
+    area = DATA_BLOCK if "db" in parts else _AREAS[parts["area"]]
+    found = Place(area, db, byte, int(bit or 0), kind)
+    if byte + found.size - 1 > LAST_BYTE:
         raise AddressError(
-            f"`{text}` lies behind the end: {size} bytes from {byte}", f"the last byte of an area is {LAST_BYTE}"
+            f"`{text}` lies behind the end: {found.size} bytes from {byte}", f"the last byte of an area is {LAST_BYTE}"
         )
     for what, order in (("byte_order", point.byte_order), ("word_order", point.word_order)):
         if order != "big":
             raise AddressError(f"`{text}`: an S7 PLC has {what} big, never {order}", f"leave {what} out")
-    area = DATA_BLOCK if "db" in parts else _AREAS[parts["area"]]
     if point.writable and area == INPUTS:
         raise AddressError(f"`{text}`: inputs cannot be written", "write to M, to Q or to a data block")
-    return Place(area, db, byte, int(bit or 0) if width == "X" else None, size)
+    return found
 
 
 def _check_bit(text: str, prefix: str, width: str, byte: int, bit: str | None) -> None:
@@ -122,15 +127,6 @@ def _advice(text: str) -> str:
 
 class NoString(ValueError):
     """A string's place does not hold a STRING that fits; the message says what it holds."""
-
-
-def decode(kind: DataType, raw: bytes, at: Place) -> Value:
-    """The value in the `at.size` bytes of a place; a bool's byte is the one that its bit is in. Raises NoString."""
-    if at.bit is not None:
-        return bool(raw[0] >> at.bit & 1)
-    if kind.kind == "string":
-        return decode_string(kind, raw)
-    return struct.unpack(">" + kind.code, raw)[0]
 
 
 def decode_string(kind: DataType, raw: bytes) -> str:

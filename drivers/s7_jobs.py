@@ -1,35 +1,44 @@
 """Points -> the fewest read and write jobs that fit the messages of an S7 PLC, their answers included."""
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 
 from drivers import s7_codec as s7
+from drivers.blocks import Field, coalesce, unpacker
 from drivers.link import FramingError
 from drivers.s7_address import Place
 from drivers.s7_codec import Area
 
 
-class Block(msgspec.Struct, frozen=True):
-    """One item of a read job: points that lie side by side, none of them cut."""
+class Item(msgspec.Struct, frozen=True):
+    """One item of a read job: points that lie side by side, none of them cut.
+
+    `values` takes the values of the `plain` points out of the item's bytes; `strings` are (point, its part of them).
+    """
 
     area: Area
     points: tuple[int, ...]
+    plain: tuple[int, ...]
+    values: Callable[[bytes], list[Any]]
+    strings: tuple[tuple[int, slice], ...]
 
 
 class ReadJob(msgspec.Struct, frozen=True):
     """A read job, encoded once."""
 
     request: bytes
-    blocks: tuple[Block, ...]
+    items: tuple[Item, ...]
 
     def parse(self, message: bytes) -> list[tuple[int, bytes]]:
-        """(return code, data) of each block. Raises JobRefused, FramingError."""
-        items = s7.parse_read(message, len(self.blocks))
-        for block, (code, data) in zip(self.blocks, items, strict=True):
-            if code == s7.OK and len(data) != block.area.count:
-                raise FramingError(f"{len(data)} bytes instead of {block.area.count}")
-        return items
+        """(return code, data) of each item. Raises JobRefused, FramingError."""
+        answers = s7.parse_read(message, len(self.items))
+        for item, (code, data) in zip(self.items, answers, strict=True):
+            if code == s7.OK and len(data) != item.area.count:
+                raise FramingError(f"{len(data)} bytes instead of {item.area.count}")
+        return answers
 
 
 class WriteJob(msgspec.Struct, frozen=True):
@@ -60,32 +69,23 @@ def side_by_side(
 
     A place of `alone` has a group of its own, and so has one that is larger than `largest`.
     """
-    groups: list[list[int]] = []
-    end = 0
-    for index in sorted(wanted, key=lambda index: (places[index].area, places[index].db, places[index].byte)):
-        at = places[index]
-        if groups and index not in alone and groups[-1][0] not in alone:
-            first = places[groups[-1][0]]
-            joined = max(end, at.byte + at.size)
-            near = (first.area, first.db) == (at.area, at.db) and at.byte - end <= gap
-            if near and joined - first.byte <= largest:
-                groups[-1].append(index)
-                end = joined
-                continue
-        groups.append([index])
-        end = at.byte + at.size
-    return [tuple(group) for group in groups]
+    areas: defaultdict[tuple[int, int], dict[int, tuple[int, int]]] = defaultdict(dict)
+    for index in wanted:
+        if index not in alone:
+            at = places[index]
+            areas[at.area, at.db][index] = at.byte, at.size
+    together = [block.members for spans in areas.values() for block in coalesce(spans, largest, gap)]
+    return together + [(index,) for index in wanted if index in alone]
 
 
 def read_jobs(places: Sequence[Place], groups: Sequence[tuple[int, ...]], pdu: int) -> list[ReadJob]:
     """Read jobs with an item for each group of places, for messages of `pdu` bytes."""
-    blocks = sorted((_block(places, group) for group in groups), key=lambda block: -block.area.count)
-    costs = [(s7.ADDRESS, s7.READ_ITEM + _even(block.area.count)) for block in blocks]
+    items = sorted((_item(places, group) for group in groups), key=lambda item: -item.area.count)
+    costs = [(s7.ADDRESS, s7.READ_ITEM + _even(item.area.count)) for item in items]
     jobs = [
-        tuple(blocks[index] for index in members)
-        for members in pack(costs, pdu - s7.READ_REQUEST, pdu - s7.READ_ANSWER)
+        tuple(items[index] for index in members) for members in pack(costs, pdu - s7.READ_REQUEST, pdu - s7.READ_ANSWER)
     ]
-    return [ReadJob(s7.read_request([block.area for block in job]), job) for job in jobs]
+    return [ReadJob(s7.read_request([item.area for item in job]), job) for job in jobs]
 
 
 def write_jobs(items: Sequence[tuple[int, Area, bytes]], pdu: int) -> list[WriteJob]:
@@ -124,11 +124,22 @@ def pack(costs: Sequence[tuple[int, int]], request_room: int, answer_room: int) 
     return jobs
 
 
-def _block(places: Sequence[Place], group: tuple[int, ...]) -> Block:
+def _item(places: Sequence[Place], group: tuple[int, ...]) -> Item:
     first = places[group[0]]
     start = min(places[index].byte for index in group)
     end = max(places[index].byte + places[index].size for index in group)
-    return Block(Area(first.area, first.db, 8 * start, end - start), group)
+    plain, strings = list[int](), list[tuple[int, slice]]()
+    fields: list[Field] = []
+    for index in group:
+        at = places[index]
+        part = range(at.byte - start, at.byte - start + at.size)
+        if at.type.kind == "string":
+            strings.append((index, slice(part.start, part.stop)))
+        else:
+            plain.append(index)
+            fields.append(Field(at.type, tuple(part), at.bit))
+    area = Area(first.area, first.db, 8 * start, end - start)
+    return Item(area, group, tuple(plain), unpacker(fields), tuple(strings))
 
 
 def _even(size: int) -> int:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from drivers import s7_codec as s7
+from drivers.blocks import Field, unpacker
 from drivers.driver import Point
 from drivers.link import FramingError
-from drivers.s7_address import Place, decode, encode, place
+from drivers.s7_address import Place, encode, place
 from drivers.value import Value
 
 PARALLEL_JOBS = 8
@@ -134,8 +135,7 @@ class _Connection(asyncio.Protocol):
         self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,13 +172,13 @@ class S7Plc:
     def __init__(self, name: str, points: Sequence[Point], settings: Any, *, pdu: int = s7.DEFAULT_PDU) -> None:
         self.name = name
         self.pdu = pdu
-        self._points = points
         self._settings = settings
         self._places = [place(point) for point in points]
         self.memory = Memory(_areas(self._places))
-        for point, at in zip(points, self._places, strict=True):
-            if point.type.kind == "string":
-                self._bytes(at)[at.byte] = point.type.size
+        self._values = [unpacker([Field(at.type, tuple(range(at.type.size)), at.bit)]) for at in self._places]
+        for at in self._places:
+            if at.type.kind == "string":
+                self._bytes(at)[at.byte] = at.type.size
         self.connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -196,18 +196,18 @@ class S7Plc:
 
     def read(self, index: int) -> Value:
         """The raw value of a point as it lies in memory; of a STRING that a client damaged, what is left."""
-        point, at = self._points[index], self._places[index]
+        at = self._places[index]
         raw = bytes(self._bytes(at)[at.byte : at.byte + at.size])
-        if point.type.kind == "string":
-            return raw[2 : 2 + min(raw[1], point.type.size)].decode("latin-1")
-        return decode(point.type, raw, at)
+        if at.type.kind == "string":
+            return raw[2 : 2 + min(raw[1], at.type.size)].decode("latin-1")
+        return self._values[index](raw)[0]
 
     def write(self, index: int, value: Value) -> None:
         """The PLC's program puts a raw value into memory. Raises ValueError where the type cannot hold it."""
-        point, at = self._points[index], self._places[index]
-        data = encode(point.type, value)
-        if point.type.kind == "string":
-            data = bytes((point.type.size,)) + data
+        at = self._places[index]
+        data = encode(at.type, value)
+        if at.type.kind == "string":
+            data = bytes((at.type.size,)) + data
             self._bytes(at)[at.byte : at.byte + len(data)] = data
         else:
             self.memory.write(at.item(), data)

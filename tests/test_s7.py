@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from random import Random
 from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 from snap7 import Client as Snap7Client
@@ -16,11 +18,12 @@ from snap7.type import Area, SrvArea, WordLen
 
 from drivers import s7 as s7_driver
 from drivers import s7_codec as s7
+from drivers.blocks import Field, unpacker
 from drivers.driver import DeviceError, Point
 from drivers.link import Link
 from drivers.s7 import S7Driver, Settings
 from drivers.s7_address import Place
-from drivers.s7_jobs import pack, read_jobs, side_by_side, write_jobs
+from drivers.s7_jobs import Item, pack, read_jobs, side_by_side, write_jobs
 from drivers.value import (
     BAD_CONFIGURATION,
     BAD_NODE_UNKNOWN,
@@ -34,6 +37,7 @@ from drivers.value import (
     Value,
     parse_type,
 )
+from hil import s7_plc
 from hil.s7_plc import Memory, S7Plc, Session
 
 CELL: list[tuple[str, str, Value]] = [
@@ -82,15 +86,25 @@ async def simulated(of: list[Point], *, pdu: int = 240, **settings: Any) -> Asyn
         await plc.stop()
 
 
+class Asked(list[bytes]):
+    """Every request that drivers send, in order, and how many were on their way at a time."""
+
+    now = most = 0
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Every request that drivers send, in order."""
-    requests: list[bytes] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    requests = Asked()
     send = Link.request
 
     async def request(link: Link, payload: bytes) -> bytes:
         requests.append(payload)
-        return await send(link, payload)
+        requests.now += 1
+        requests.most = max(requests.most, requests.now)
+        try:
+            return await send(link, payload)
+        finally:
+            requests.now -= 1
 
     monkeypatch.setattr(Link, "request", request)
     return requests
@@ -137,7 +151,7 @@ async def test_a_bit_is_written_without_its_neighbours() -> None:
         assert [plc.read(n) for n in range(8)] == [True, True, False, False, False, False, True, True]
 
 
-async def test_hundreds_of_scattered_points_in_few_jobs(asked: list[bytes]) -> None:
+async def test_hundreds_of_scattered_points_in_few_jobs(asked: Asked) -> None:
     scattered = points(*[(f"DB{1 + n % 3}.DBW{n * 6}", "uint16") for n in range(600)])
     async with simulated(scattered, pdu=960, depth=8) as (plc, settings):
         for n in range(600):
@@ -151,8 +165,20 @@ async def test_hundreds_of_scattered_points_in_few_jobs(asked: list[bytes]) -> N
             assert [plc.read(n) for n in range(600)] == [n + 1 for n in range(600)]
 
 
+@pytest.mark.parametrize(("granted", "most"), [(1, 1), (3, 3), (8, 4)])
+async def test_no_more_jobs_at_a_time_than_the_plc_grants(
+    granted: int, most: int, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s7_plc, "PARALLEL_JOBS", granted)
+    scattered = points(*[(f"DB1.DBW{n * 4}", "uint16") for n in range(80)])
+    async with simulated(scattered, depth=4) as (plc, settings), connected(settings, scattered) as driver:
+        plc.write(79, 5)
+        assert [reading.value for reading in await driver.scan()] == [0] * 79 + [5]
+        assert asked.most == most
+
+
 @pytest.mark.parametrize(("gap", "jobs"), [(0, 3), (1, 3), (2, 1)])
-async def test_a_gap_is_bridged_only_where_the_device_allows_it(gap: int, jobs: int, asked: list[bytes]) -> None:
+async def test_a_gap_is_bridged_only_where_the_device_allows_it(gap: int, jobs: int, asked: Asked) -> None:
     spread = points(*[(f"DB1.DBW{n * 4}", "uint16") for n in range(40)])
     async with simulated(spread, gap=gap) as (_, settings), connected(settings, spread) as driver:
         asked.clear()
@@ -208,7 +234,7 @@ async def test_a_refused_point_is_asked_for_again(monkeypatch: pytest.MonkeyPatc
         assert driver.troubles == {}
 
 
-async def test_a_refused_point_is_left_out_meanwhile(asked: list[bytes]) -> None:
+async def test_a_refused_point_is_left_out_meanwhile(asked: Asked) -> None:
     wanted = points(*[(f"DB1.DBW{n * 2}", "int16") for n in range(100)])
     async with simulated(wanted[:50]) as (_, settings), connected(settings, wanted) as driver:
         await driver.scan()
@@ -258,7 +284,7 @@ async def test_a_read_point_is_not_written() -> None:
 async def test_another_slot_is_refused_in_plain_words() -> None:
     async with simulated(CELL_POINTS, slot=2) as (_, settings):
         driver = S7Driver(msgspec.structs.replace(settings, slot=1), CELL_POINTS, {})
-        with pytest.raises(DeviceError, match="no CPU in rack 0, slot 1") as caught:
+        with pytest.raises(DeviceError, match="CPU in rack 0, slot 1") as caught:
             await driver.connect()
         assert caught.value.status == BAD_CONFIGURATION and "slot 2" in caught.value.hint
         await driver.close()
@@ -275,6 +301,23 @@ async def test_after_a_restart_of_the_plc_it_connects_again() -> None:
         await plc.start("127.0.0.1", settings.port)
         await driver.connect()
         assert {reading.status for reading in await driver.scan()} == {GOOD}
+
+
+async def test_a_scan_that_is_cancelled_leaves_a_good_connection() -> None:
+    async with simulated(CELL_POINTS) as (_, settings), connected(settings, CELL_POINTS) as driver:
+        for turns in range(6):
+            scan = asyncio.create_task(driver.scan())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            scan.cancel()
+            await asyncio.gather(scan, return_exceptions=True)
+        assert {reading.status for reading in await driver.scan()} == {GOOD}
+
+
+def test_runs_on_uvloop() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test_reads_and_writes_every_type_and_area(240, 1))
+        runner.run(test_after_a_restart_of_the_plc_it_connects_again())
 
 
 async def test_a_port_in_use_is_an_os_error() -> None:
@@ -299,29 +342,42 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 @st.composite
 def many_places(draw: st.DrawFn) -> list[Place]:
-    sizes = st.sampled_from([1, 1, 2, 4, 8, 18, 100, 222])
+    kinds = st.sampled_from(["bool", "uint8", "int16", "float32", "int64", "string[16]", "string[98]", "string[220]"])
     return [
-        Place(s7.DATA_BLOCK, db, byte, None, size)
-        for db, byte, size in draw(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 600), sizes), max_size=120))
+        Place(s7.DATA_BLOCK, db, byte, bit if kind == "bool" else 0, parse_type(kind))
+        for db, byte, bit, kind in draw(
+            st.lists(st.tuples(st.integers(1, 3), st.integers(0, 600), st.integers(0, 7), kinds), max_size=120)
+        )
     ]
+
+
+def check_item(item: Item, data: bytes, places: list[Place], memory: Memory) -> None:
+    """Each value that the item takes out of its bytes is what lies in memory at the value's own place."""
+    inside, first = memory.areas[item.area.area, item.area.db], item.area.bit // 8
+    assert sorted([*item.plain, *(index for index, _ in item.strings)]) == sorted(item.points)
+    for index, value in zip(item.plain, item.values(data), strict=True):
+        at = places[index]
+        [expected] = unpacker([Field(at.type, tuple(range(at.byte, at.byte + at.size)), at.bit)])(inside)
+        assert value == expected or value != value
+    for index, part in item.strings:
+        at = places[index]
+        assert data[part] == inside[at.byte : at.byte + at.size] and part.start == at.byte - first
 
 
 @given(many_places(), st.integers(0, 20), st.sampled_from([240, 241, 480, 960]))
 def test_every_job_and_its_answer_fit_and_no_value_is_cut(places: list[Place], gap: int, pdu: int) -> None:
     groups = side_by_side(places, range(len(places)), gap=gap, largest=pdu - 18)
     assert sorted(index for group in groups for index in group) == list(range(len(places)))
-    memory = Memory({(s7.DATA_BLOCK, db): bytearray(1000) for db in (1, 2, 3)})
+    memory = Memory({(s7.DATA_BLOCK, db): bytearray(Random(db).randbytes(1000)) for db in (1, 2, 3)})
     codec, peer = s7.ClientCodec(), Session(memory, rack=0, slot=1, pdu=pdu)
     for request in (s7.connection_request(0, 1), s7.setup_request(pdu, 1)):
         codec.feed(peer.feed(codec.encode(request)[1]))
     for job in read_jobs(places, groups, pdu):
         [(_, message)] = codec.feed(peer.feed(codec.encode(job.request)[1]))
-        assert len(job.request) <= pdu and len(message) <= pdu and len(job.blocks) <= s7.MAX_ITEMS
-        for block, (code, data) in zip(job.blocks, job.parse(message), strict=True):
+        assert len(job.request) <= pdu and len(message) <= pdu and len(job.items) <= s7.MAX_ITEMS
+        for item, (code, data) in zip(job.items, job.parse(message), strict=True):
             assert code == s7.OK
-            for index in block.points:
-                start = places[index].byte - block.area.bit // 8
-                assert start >= 0 and start + places[index].size <= len(data)
+            check_item(item, data, places, memory)
     items = [(index, at.item(), bytes(at.size)) for index, at in enumerate(places) if at.size <= pdu - 28]
     for job in write_jobs(items, pdu):
         [(_, message)] = codec.feed(peer.feed(codec.encode(job.request)[1]))
@@ -405,6 +461,15 @@ async def test_a_peer_that_never_sets_up_is_no_connection(good: int) -> None:
         await driver.close()
 
 
+async def test_a_peer_that_closes_on_the_connection_request_may_have_another_slot() -> None:
+    async with odd_plc(lambda _: None, good=0) as settings:
+        driver = S7Driver(settings, CELL_POINTS, {})
+        with pytest.raises(DeviceError, match="rack 0, slot 1") as caught:
+            await driver.connect()
+        assert "slot 2" in caught.value.hint
+        await driver.close()
+
+
 async def test_a_write_to_a_silent_peer_is_not_repeated() -> None:
     writes = 0
 
@@ -466,9 +531,7 @@ async def test_a_refused_job_says_what_to_do(error: bytes, words: str) -> None:
 @pytest.mark.parametrize("seed", range(40))
 async def test_any_answer_is_a_reading_or_a_device_error(seed: int) -> None:
     """Answers with bytes changed, left out, put in: values or a DeviceError, at once or by the deadline."""
-    import random
-
-    rng = random.Random(seed)
+    rng = Random(seed)
 
     def spoil(answer: bytes) -> bytes:
         spoiled = bytearray(answer)
