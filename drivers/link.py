@@ -13,6 +13,8 @@ from drivers.value import BAD_COMMUNICATION, BAD_NO_COMMUNICATION, BAD_NOT_CONNE
 
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 3, 3
 CLOSE_DEADLINE_S = 1.0
+LATE_S = 0.01
+"""After a deadline, so long may the loop take to read what came while it was held up itself."""
 
 
 class FramingError(ValueError):
@@ -53,13 +55,22 @@ class Backoff:
         self._delay_s = min(self._first_s, self._cap_s)
 
 
+class _Pending:
+    """A request that was sent: who waits for its answer, until when; the stale answers that had come before it."""
+
+    __slots__ = ("answer", "stale", "timer")
+
+    def __init__(self, answer: asyncio.Future[bytes], timer: asyncio.TimerHandle, stale: int) -> None:
+        self.answer, self.timer, self.stale = answer, timer, stale
+
+
 class _Wire(asyncio.Protocol):
     """One TCP connection of a link, from its connect to its loss: what is sent, what is awaited."""
 
     def __init__(self, link: "Link") -> None:
         self.link = link
         self.turn = asyncio.Semaphore(link.depth)
-        self.pending: dict[int, tuple[asyncio.Future[bytes], asyncio.TimerHandle]] = {}
+        self.pending: dict[int, _Pending] = {}
         self.lost: Loss | None = None
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.heard_s = asyncio.get_running_loop().time()
@@ -90,10 +101,10 @@ class _Wire(asyncio.Protocol):
 
     def settle(self, key: int) -> asyncio.Future[bytes]:
         """Takes a request off the list and lets the next one have its turn."""
-        answer, timer = self.pending.pop(key)
-        timer.cancel()
+        pending = self.pending.pop(key)
+        pending.timer.cancel()
         self.turn.release()
-        return answer
+        return pending.answer
 
     def send(self, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]:
         """Sends a request whose turn it is.
@@ -106,13 +117,20 @@ class _Wire(asyncio.Protocol):
             self.turn.release()
             raise RuntimeError(f"request {key} is still pending")
         answer: asyncio.Future[bytes] = loop.create_future()
-        self.pending[key] = answer, loop.call_later(timeout_s, self._expire, key, timeout_s)
+        timer = loop.call_later(timeout_s, self._await_late, key, timeout_s)
+        self.pending[key] = _Pending(answer, timer, self.link.stale)
         self.transport.write(frame)
         return answer
 
+    def _await_late(self, key: int, timeout_s: float) -> None:
+        """The answer may have come in time and lie unread: a loop that was held up runs its timers first."""
+        self.pending[key].timer = asyncio.get_running_loop().call_later(LATE_S, self._expire, key, timeout_s)
+
     def _expire(self, key: int, timeout_s: float) -> None:
+        stale = self.link.stale - self.pending[key].stale
+        others_came = f"; it sent {stale} answers to what was not asked" if stale else ""
         loss = Loss(
-            f"{self.link.place} did not answer within {timeout_s:g} s",
+            f"{self.link.place} did not answer within {timeout_s:g} s{others_came}",
             "is the device running? where it is only slow, give it a longer `timeout`",
             BAD_TIMEOUT,
         )
@@ -281,7 +299,7 @@ class Link:
 
     def _not_connected(self) -> DeviceError:
         return DeviceError(
-            f"{self.place} is not connected", "it is connected again by itself", status=BAD_NOT_CONNECTED
+            f"{self.place} is not connected", "wait: it is connected again by itself", status=BAD_NOT_CONNECTED
         )
 
 

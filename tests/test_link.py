@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from random import Random
 
@@ -161,6 +162,31 @@ async def test_a_peer_that_never_answers_is_given_up_at_the_deadline() -> None:
         assert error.text == f"{link.place} did not answer within {SHORT_S:g} s"
         assert "timeout" in error.hint
         assert not link.up
+
+
+async def test_answers_to_something_else_are_spoken_of_at_the_deadline() -> None:
+    async def zero(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await letter(reader)
+        writer.write(HEAD.pack(0, 0) * 2)
+        await mute(reader, writer)
+
+    async with linked(zero, timeout_s=SHORT_S) as link:
+        error = await refusal(link.request(b"?"))
+        assert error.text.endswith(f"within {SHORT_S:g} s; it sent 2 answers to what was not asked")
+
+
+async def test_an_answer_that_came_while_the_loop_was_held_up_is_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        link = Link("127.0.0.1", server.getsockname()[1], Letters(), timeout_s=SHORT_S)
+        await link.connect()
+        peer, _ = server.accept()
+        with peer:
+            asked = asyncio.create_task(link.request(b"x"))
+            await asyncio.sleep(0)
+            peer.sendall(peer.recv(100))
+            time.sleep(SHORT_S * 1.5)  # noqa: ASYNC251 - the loop stands still past the deadline
+            assert await asked == b"x"
+            await link.close()
 
 
 async def test_a_broken_deadline_fails_everybody_who_waits() -> None:
@@ -461,6 +487,7 @@ def test_backoffs_of_different_seeds_part() -> None:
         test_requests_get_their_own_answers,
         test_answers_that_nobody_waits_for_are_dropped_and_counted,
         test_a_peer_that_never_answers_is_given_up_at_the_deadline,
+        test_an_answer_that_came_while_the_loop_was_held_up_is_in_time,
         test_the_peers_close_fails_the_request_in_flight_at_once,
         test_a_reset_by_the_peer,
         test_what_is_not_of_the_protocol_ends_the_connection,
