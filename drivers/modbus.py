@@ -72,7 +72,7 @@ class ModbusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 502
     unit: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     gap: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 0
     depth: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     max_registers: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_REGISTERS)] = modbus.MAX_READ_REGISTERS

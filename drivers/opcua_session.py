@@ -77,7 +77,7 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trust: str | None = None
     certificate: str | None = None
     key: str | None = None
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
 
     def __post_init__(self) -> None:

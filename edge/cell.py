@@ -274,6 +274,9 @@ class _Loading:
             elif not tag.writable:
                 sound = False
                 self.problems.error(node, "not-writable", f"`{tag_name}` is only read", "give the tag `access: write`")
+            elif tag.index in cell.heartbeats.values():
+                sound = False
+                self.problems.error(node, "heartbeat", f"`{tag_name}` is a heartbeat: edge itself writes it")
             elif tag.device not in cell.units[unit]:
                 sound = False
                 self.problems.error(node, "other-unit", f"`{tag_name}` is not a tag of the unit {unit}")
@@ -282,16 +285,16 @@ class _Loading:
 
 def _driver(node: Node, problems: Problems) -> type[Driver] | None:
     """The driver of a device, or None where there is no such."""
-    known = driver.names()
     entry = node.entries.get("driver")
     if entry is None:
-        problems.error(node, "missing-key", "`driver` is missing here", f"the drivers are {', '.join(known)}")
+        known = ", ".join(driver.names())
+        problems.error(node, "missing-key", "`driver` is missing here", f"the drivers are {known}")
         return None
     name = entry.value.text
     try:
         return driver.find(name)
     except KeyError:
-        hint = suggest(name, known) or f"the drivers are {', '.join(known)}"
+        hint = suggest(name, driver.names()) or f"the drivers are {', '.join(driver.names())}"
         problems.error(entry.value, "unknown-driver", f"no driver {tick(name)}", hint)
         return None
 

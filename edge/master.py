@@ -107,7 +107,8 @@ class Master:
             return None
         for key, kind in (("unit", "number"), ("range", "number"), ("choices", "text")):
             if form.has(key) and form.type != kind:
-                self.problems.error(form.place(key), "not-here", f"only a {kind} has `{key}`; this is a {form.type}")
+                message = f"only a {kind} has `{key}`; this is a {form.type}"
+                self.problems.error(form.place(key), "not-here", message, f"is `type: {kind}` missing?")
         low, high = self._range(form, form.range)
         default = None
         if form.default is not None:

@@ -16,7 +16,8 @@ from edge.source import Problems, suggest, tick
 from edge.steps import Compiler, Written
 
 CELL = "cell.yaml"
-_OTHER_FILES = (CELL, "plant.yaml")
+PLANT = "plant.yaml"
+TEST = ".test.yaml"
 Endpoints = str | Path | Mapping[str, Mapping[str, Any]]
 
 
@@ -57,9 +58,9 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
                     source.Place(str(path), 1, 1), "no-cell", f"no {CELL} in this folder", "name a cell's folder"
                 )
             wanted |= dict.fromkeys(found)
-        elif _is_recipe(path):
+        elif _belongs(path):
             known = wanted.setdefault(path.parent / CELL, set())
-            if known is not None:
+            if known is not None and _may_be_recipe(path):
                 known.add(path)
         else:
             wanted[path] = None
@@ -75,17 +76,20 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
 
 def _recipe_files(folder: Path) -> list[Path]:
     """The files of a folder that may be recipes."""
-    return [
-        path
-        for path in sorted(folder.glob("*.yaml"))
-        if path.name not in _OTHER_FILES and not path.name.endswith(".test.yaml")
-    ]
+    return [path for path in sorted(folder.glob("*.yaml")) if path.name != CELL and _may_be_recipe(path)]
 
 
-def _is_recipe(path: Path) -> bool:
-    """Whether a file given by name is a recipe; its problems are reported later."""
+def _may_be_recipe(path: Path) -> bool:
+    """Whether a file is named neither as a plant nor as a test."""
+    return path.name != PLANT and not path.name.endswith(TEST)
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file that was named belongs to the cell beside it; its problems are reported later."""
+    if path.name == CELL or not _may_be_recipe(path):
+        return path.name != CELL
     node = source.load(path, Problems())
-    return path.name != CELL and node is not None and "recipe" in node.entries
+    return node is not None and "recipe" in node.entries
 
 
 def _open(path: Path, problems: Problems) -> "_Workshop | None":

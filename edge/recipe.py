@@ -78,12 +78,22 @@ class Repeat(Form, frozen=True):
     )
     until: Annotated[Condition | None, Meta(description="Asked after each round.")] = None
 
+    def title(self) -> str:
+        """The loop in plain words."""
+        if self.times is not None:
+            return f"repeat {self.times.text} times"
+        key = "while" if self.while_ is not None else "until"
+        return f"repeat {key} {self.place(key).text}"
+
 
 class Number(Form, frozen=True):
     """A number that the operator enters."""
 
     unit: Annotated[str, Meta(description="Its unit.")] = ""
     range: Annotated[Range | None, Meta(description="Lowest and highest value, in the unit.")] = None
+
+
+_Answers = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class Ask(Form, frozen=True):
@@ -159,6 +169,22 @@ class Step(Form, frozen=True):
         Literal["hold", "stop", "abort", "continue"] | None,
         Meta(description="What happens after `within`; hold if left out."),
     ] = None
+
+    def title(self, kind: Kind) -> str:
+        """A name in plain words, for a step that has none."""
+        match kind:
+            case "set":
+                return f"set {', '.join(self.set or self.during)}"
+            case "until" | "wait" | "do":
+                return f"{kind} {self.place(kind).text}"
+            case "parallel" | "record":
+                return f"{kind} {', '.join(self.place(kind).entries)}"
+            case "choose":
+                return "choose"
+            case "repeat":
+                return self.repeat.title() if self.repeat is not None else "repeat"
+            case "ask":
+                return f"ask {self.ask.into}" if self.ask is not None and self.ask.into else "ask"
 
 
 class Handlers(Form, frozen=True):

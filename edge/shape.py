@@ -141,7 +141,7 @@ def _marked(node: Node, shape: inspect.Metadata, inner: inspect.Type, problems: 
     """A value whose type has a reader of its own, or a number that may be written with a unit (`Meta(extra=…)`)."""
     if own := _own_reader(shape):
         return own(node, problems)
-    unit = cast("dict[str, Any]", shape.extra or {}).get("unit")
+    unit = _unit(shape)
     if unit is None or not isinstance(inner, inspect.FloatType):
         return _read(node, inner, problems)
     value = constant(node, "float", unit, problems)
@@ -150,6 +150,10 @@ def _marked(node: Node, shape: inspect.Metadata, inner: inspect.Type, problems: 
 
 def _own_reader(shape: inspect.Metadata) -> Callable[[Node, Problems], Any] | None:
     return cast("dict[str, Any]", shape.extra or {}).get("read")
+
+
+def _unit(shape: inspect.Metadata) -> str | None:
+    return cast("dict[str, Any]", shape.extra or {}).get("unit")
 
 
 def _words(shape: inspect.Metadata) -> dict[str, Any]:
@@ -323,7 +327,10 @@ def schema(shape: Any) -> dict[str, Any]:
 def _schema(shape: inspect.Type, definitions: dict[str, Any]) -> dict[str, Any]:
     match shape:
         case inspect.Metadata(type=inner):
-            return {**({} if _own_reader(shape) else _schema(inner, definitions)), **_words(shape)}
+            own = {} if _own_reader(shape) else _schema(inner, definitions)
+            if _unit(shape) is not None:
+                own["type"] = ["number", "string"]
+            return {**own, **_words(shape)}
         case inspect.StructType(cls=cls):
             if cls.__name__ not in definitions:
                 definitions[cls.__name__] = {}

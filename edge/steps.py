@@ -237,7 +237,7 @@ class Compiler:
         parts = self._kinds[kind](form)
         step = Step(
             index=index,
-            name=form.name or _name(kind, form),
+            name=form.name or form.title(kind),
             kind=kind,
             line=form.node.place.line,
             on_timeout=form.on_timeout or "hold",
@@ -273,8 +273,9 @@ class Compiler:
                 goes = " or ".join(f"`{name}`" for name in recipe.COMPLETIONS if name in kinds)
                 message = f"`{key}` has no meaning in a step that {_ENDS[kind]}"
                 self.problems.error(entries[key].key, "key-not-here", message, f"it goes with {goes}")
-        if form.has("on_timeout") and not form.has("within"):
-            self.problems.error(entries["on_timeout"].key, "no-within", "`on_timeout` needs a `within`")
+        if form.has("on_timeout") and (form.within is None or form.within.text == "none"):
+            hint = "add the time, such as `within: 60 s`"
+            self.problems.error(entries["on_timeout"].key, "no-within", "`on_timeout` needs a time in `within`", hint)
         if self._handler and (kind not in recipe.PLAIN or form.has("during")):
             key = "during" if kind in recipe.PLAIN else kind
             message = f"`{key}` cannot stand in a handler of `on`"
@@ -310,7 +311,7 @@ class Compiler:
             return {"condition": place.text}
         if condition.always is False:
             self.problems.error(place, "never-true", "this is never true: the step cannot end")
-        elif condition.always is True:
+        elif condition.always is True and not condition.tags:
             self.problems.warning(place, "always-true", "this is always true: the step ends at once")
         return {"until": condition.code, "condition": condition.text}
 
@@ -497,27 +498,6 @@ _ENDS: dict[Kind, str] = {
     "do": "runs a phase",
     "record": "records",
 }
-
-
-def _name(kind: Kind, form: recipe.Step) -> str:
-    """A step's name in plain words, for one that has none."""
-    match kind:
-        case "set":
-            return f"set {', '.join(form.set or form.during)}"
-        case "until" | "wait" | "do":
-            return f"{kind} {form.place(kind).text}"
-        case "parallel" | "record":
-            return f"{kind} {', '.join(form.place(kind).entries)}"
-        case "choose":
-            return "choose"
-        case "repeat":
-            loop = form.repeat
-            if loop is None or loop.times is not None:
-                return f"repeat {loop.times.text} times" if loop and loop.times else "repeat"
-            key = "while" if loop.while_ is not None else "until"
-            return f"repeat {key} {loop.place(key).text}"
-        case "ask":
-            return f"ask {form.ask.into}" if form.ask and form.ask.into else "ask"
 
 
 def _interval(low: float | None, high: float | None) -> str:

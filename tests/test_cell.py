@@ -135,6 +135,16 @@ def test_passwords_are_kept_elsewhere(tmp_path: Path) -> None:
         assert (problem.line, problem.column) == (3, column)
 
 
+@pytest.mark.parametrize("driver", ["modbus", "opcua"])
+def test_a_timeout_may_have_a_unit(driver: str, tmp_path: Path) -> None:
+    where = "url: 'opc.tcp://h:4840'" if driver == "opcua" else "host: h"
+    text = f"cell: c\ndevices:\n  d: {{driver: {driver}, {where}, timeout: TIME}}\ntags: {{}}\n"
+    for written in ("0.5", "500 ms"):
+        settings = good(tmp_path, text.replace("TIME", written)).cell.devices[0].settings
+        assert getattr(settings, "timeout", None) == 0.5
+    assert [problem.code for problem in read(tmp_path, text.replace("TIME", "3 L"))[1]] == ["wrong-unit"]
+
+
 class Pump:
     """A driver as another package may bring it."""
 

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge.plan import check, load_plan
 from edge.program import Plan, Recipe, Step
@@ -279,6 +281,56 @@ def test_an_answer_that_may_be_missing_cannot_be_used(ask: str, cell: Path) -> N
     assert [problem.code for problem in problems] == ["not-yet-answered"]
 
 
+WORDS = re.compile(r"[\w.]+|[^\w\s]")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_is_mistyped_is_reported_in_a_place_that_exists(cell: Path, data: st.DataObject) -> None:
+    text = (BOTTLING / "rinse-and-fill.yaml").read_text()
+    words = list(WORDS.finditer(text))
+    typed = data.draw(
+        st.sampled_from([*sorted({word[0] for word in words}), "", "-1", "2 s", "[]", "{}", '"x"', "none"])
+    )
+    word = data.draw(st.sampled_from(words))
+    text = text[: word.start()] + typed + text[word.end() :]
+    (cell.parent / "one.yaml").write_text(text)
+    problems = Problems()
+    plan = load_plan(cell, problems)
+    assert (plan is None) == (problems.errors > 0)
+    assert all(1 <= problem.line <= text.count("\n") + 1 for problem in problems if problem.file != str(cell))
+
+
+def test_names_in_plain_words(cell: Path) -> None:
+    made = steps(
+        cell,
+        """
+  - set: {mixer.agitator: 1 rpm, mixer.inlet: true}
+  - during: {mixer.inlet: true}
+    until: mixer.level > 3 L
+    within: 9 s
+  - parallel: {stir: [{wait: 30 s}], bring: [{record: {level: mixer.level}}]}
+  - repeat: {times: 2}
+    steps: [{wait: 1 s}]
+  - repeat: {while: mixer.level > 3 L}
+    steps: [{wait: 1 s}]
+  - ask: {say: Ok?}
+  - choose: [{when: conveyor.bottle, steps: [{wait: 1 s}]}, {else: []}]
+""",
+    )
+    assert [step.name for step in made if step.name != "wait 1 s"] == [
+        "set mixer.agitator, mixer.inlet",
+        "until mixer.level > 3 L",
+        "parallel stir, bring",
+        "wait 30 s",
+        "record level",
+        "repeat 2 times",
+        "repeat while mixer.level > 3 L",
+        "ask",
+        "choose",
+    ]
+
+
 # Files and folders.
 
 
@@ -347,3 +399,14 @@ def test_check_of_a_folder_without_a_cell(tmp_path: Path) -> None:
     problems = Problems()
     assert check([tmp_path, tmp_path / "none.yaml"], problems) == [str(tmp_path / "none.yaml")]
     assert [(problem.code) for problem in problems] == ["no-cell", "no-file"]
+
+
+def test_check_of_what_a_shell_pattern_gives(cell: Path) -> None:
+    shutil.copy(BOTTLING / "rinse-and-fill.yaml", cell.parent)
+    (cell.parent / "plant.yaml").write_text("blocks: {}\n")
+    (cell.parent / "rinse.test.yaml").write_text("recipe: rinse-and-fill\n")
+    problems = Problems()
+    names = [Path(name).name for name in check(sorted(cell.parent.glob("*.yaml")), problems)]
+    assert names == ["cell.yaml", "rinse-and-fill.yaml"]
+    assert problems.errors == 0
+    assert check([cell.parent / "plant.yaml"], problems) == [str(cell)]
