@@ -13,8 +13,6 @@ from drivers.value import BAD_COMMUNICATION, BAD_NO_COMMUNICATION, BAD_NOT_CONNE
 
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 3, 3
 CLOSE_DEADLINE_S = 1.0
-LATE_S = 0.01
-"""After a deadline, so long may the loop take to read what came while it was held up itself."""
 
 
 class FramingError(ValueError):
@@ -56,7 +54,7 @@ class Backoff:
 
 
 class _Pending:
-    """A request that was sent: who waits for its answer, until when; the stale answers that had come before it."""
+    """A request that was sent: its answer, its deadline, and how many stale answers had come before it."""
 
     __slots__ = ("answer", "stale", "timer")
 
@@ -117,14 +115,10 @@ class _Wire(asyncio.Protocol):
             self.turn.release()
             raise RuntimeError(f"request {key} is still pending")
         answer: asyncio.Future[bytes] = loop.create_future()
-        timer = loop.call_later(timeout_s, self._await_late, key, timeout_s)
+        timer = loop.call_later(timeout_s, self._expire, key, timeout_s)
         self.pending[key] = _Pending(answer, timer, self.link.stale)
         self.transport.write(frame)
         return answer
-
-    def _await_late(self, key: int, timeout_s: float) -> None:
-        """The answer may have come in time and lie unread: a loop that was held up runs its timers first."""
-        self.pending[key].timer = asyncio.get_running_loop().call_later(LATE_S, self._expire, key, timeout_s)
 
     def _expire(self, key: int, timeout_s: float) -> None:
         stale = self.link.stale - self.pending[key].stale
