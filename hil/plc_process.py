@@ -1,5 +1,6 @@
 """A simulated PLC as its parent has it: the port, held between restarts; the process; the exchange of values."""
 
+import errno
 import os
 import signal
 import socket
@@ -48,10 +49,19 @@ class PlcProcess:
         self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self.holder.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "there is no such port"
-            hint = "end what uses it, or choose others with --ports"
-            raise Failure(f"{self.device.name}: cannot listen on {host}:{port}: {reason}; {hint}") from error
+        except OverflowError:
+            raise Failure(
+                f"{self.device.name}: there is no port {port}; the last is 65535: choose lower --ports"
+            ) from None
+        except OSError as error:
+            where = f"{host}:{port}" if port else host
+            hints = {
+                errno.EADDRINUSE: "end what uses it, or choose others with --ports",
+                errno.EACCES: "choose --ports above 1023",
+            }
+            reason = (error.strerror or str(error)).lower()
+            hint = hints.get(error.errno or 0, "is it an address of this machine? see --host")
+            raise Failure(f"{self.device.name}: cannot listen on {where}: {reason}; {hint}") from error
         self.host, self.port = host, self.holder.getsockname()[1]
 
     def start(self, sensors: dict[int, Value]) -> None:

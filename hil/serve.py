@@ -84,6 +84,8 @@ def _take(plc: SimulatedPlc, end: socket.socket) -> None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, driver.DeviceError):
+        return f"{error.text}; {error.hint}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
     return f"{type(error).__name__}: {error}"

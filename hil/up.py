@@ -176,6 +176,8 @@ def up(cell: Cell, plant: Plant, options: Options) -> int:
     _stop_on_signals(simulation)
     try:
         if options.endpoints is not None:
+            if not options.endpoints.parent.is_dir():
+                raise Failure(f"there is no directory {options.endpoints.parent} to write the endpoints to")
             remove_endpoints(options.endpoints)
         simulation.start()
         if not simulation.stopped:

@@ -313,6 +313,23 @@ def test_a_wrong_file_is_reported_and_nothing_starts(cell, capsys, file, before,
     assert words in capsys.readouterr().err.replace("DBX.1", "mixer.level")
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--endpoints", "/nowhere/at/all.yaml"], "no directory /nowhere/at"),
+        (["--ports", "65535"], "line: there is no port 65536"),
+        (["--host", "192.0.2.1"], "mixer: cannot listen on 192.0.2.1: cannot assign requested address"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_starts(cell, options, words):
+    command = [sys.executable, "-m", "hil", "up", str(cell), *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("hil up: ")
+    assert words in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("options", [["--ports", "0"], ["--ports", "x"], ["--restart-after", "soon"], []])
 def test_wrong_options_are_said_with_the_usage(options, capsys):
     with pytest.raises(SystemExit) as ended:
