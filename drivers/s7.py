@@ -62,6 +62,7 @@ _ITEM_ERRORS = {
     s7.NO_OBJECT: (BAD_NODE_UNKNOWN, "the PLC has no {room}", f"check the number and download the block; {_OPTIMIZED}"),
 }
 _OTHER_ERROR = (BAD, "the PLC refuses it (return code 0x{code:02X})", "look into the PLC's diagnostic buffer")
+_ALIVE = s7.read_request([Area(s7.MEMORY, 0, 0, 1)])  # asked where the PLC gives no point, so that its loss is seen
 _WHOLE_AREA = (s7.NO_ACCESS, s7.NO_OBJECT)
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 102
     rack: Annotated[int, msgspec.Meta(ge=0, le=7)] = 0
     slot: Annotated[int, msgspec.Meta(ge=0, le=31)] = 1
-    timeout: Annotated[float, msgspec.Meta(ge=0.01, le=60)] = 1.0
+    timeout: Annotated[float, msgspec.Meta(ge=0.01, le=60, extra={"unit": "s"})] = 1.0
     pdu: Annotated[int, msgspec.Meta(ge=240, le=960)] = 480
     gap: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
     depth: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
@@ -171,6 +172,8 @@ class S7Driver:
         refused = await self._read(self._jobs)
         if refused:
             await self._isolate(refused)
+        elif not self._jobs:
+            await self._ask(_ALIVE, lambda message: s7.parse_read(message, 1))
         return tuple(self._readings)
 
     def _forget(self) -> None:

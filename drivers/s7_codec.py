@@ -63,16 +63,19 @@ class JobRefused(Exception):
 # TPKT and COTP
 
 
-def frames(tpdu_header: bytes, data: bytes = b"", *, tpdu_size: int = _LARGEST_TPDU) -> bytes:
-    """One TPDU that is no DT, or (empty header) `data` in as many DT as `tpdu_size` asks, each in a TPKT."""
-    if tpdu_header:
-        return _TPKT.pack(3, 0, 4 + len(tpdu_header)) + tpdu_header
-    room = tpdu_size - 3  # ISO 8073 counts the header of a DT in its size
-    if len(data) <= room:
-        return _TPKT.pack(3, 0, 7 + len(data)) + b"\x02\xf0\x80" + data
-    parts = [data[at : at + room] for at in range(0, len(data), room)]
+def frame(tpdu: bytes) -> bytes:
+    """A TPDU in its TPKT."""
+    return _TPKT.pack(3, 0, 4 + len(tpdu)) + tpdu
+
+
+def fragments(message: bytes, tpdu_size: int = _LARGEST_TPDU) -> bytes:
+    """A message in one DT, or in as many as TPDUs of `tpdu_size` bytes ask (their headers count); each in a TPKT."""
+    room = tpdu_size - 3
+    if len(message) <= room:
+        return frame(b"\x02\xf0\x80" + message)
+    parts = [message[at : at + room] for at in range(0, len(message), room)]
     marks = [b"\x02\xf0\x00"] * (len(parts) - 1) + [b"\x02\xf0\x80"]  # bit 8: end of the message (EOT)
-    return b"".join(_TPKT.pack(3, 0, 7 + len(part)) + mark + part for mark, part in zip(marks, parts, strict=True))
+    return b"".join(frame(mark + part) for mark, part in zip(marks, parts, strict=True))
 
 
 class Reader:
@@ -189,10 +192,10 @@ class ClientCodec:
     def encode(self, request: bytes) -> tuple[int, bytes]:
         """(key, bytes to send); an S7 message gets the next PDU reference."""
         if request[0] != 0x32:
-            return CONNECT, frames(request)
+            return CONNECT, frame(request)
         self._reference = self._reference % 0xFFFF + 1
         message = request[:4] + self._reference.to_bytes(2, "big") + request[6:]
-        return self._reference, frames(b"", message, tpdu_size=self._tpdu_size)
+        return self._reference, fragments(message, self._tpdu_size)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(key, answer): an S7 message, or the TPDU that answered the connection request. Raises FramingError."""

@@ -89,7 +89,7 @@ class Session:
             if code == s7.CR and not self._tpdu_size:
                 answers.append(self._connect(s7.parse_connect(content)))
             elif code == s7.DT and self._tpdu_size:
-                answers.append(s7.frames(b"", self._answer(s7.parse_message(content)), tpdu_size=self._tpdu_size))
+                answers.append(s7.fragments(self._answer(content), self._tpdu_size))
             elif code == s7.DR:
                 self.ended = True
             else:
@@ -100,12 +100,13 @@ class Session:
         if len(request.called) != 2 or request.called[1] != self._station:
             self.ended = True
             refused = s7.DR.to_bytes(1, "big") + request.source.to_bytes(2, "big") + b"\x00\x00\x03"  # no such address
-            return s7.frames(bytes((len(refused),)) + refused)
+            return s7.frame(bytes((len(refused),)) + refused)
         self._tpdu_size = request.tpdu_size
         confirm = s7.Connect(1, request.source, request.size_code, request.calling, request.called)
-        return s7.frames(confirm.encode(s7.CC))
+        return s7.frame(confirm.encode(s7.CC))
 
-    def _answer(self, job: s7.Message) -> bytes:
+    def _answer(self, message: bytes) -> bytes:
+        job = s7.parse_message(message)
         if job.kind not in (s7.JOB, s7.USERDATA):
             raise FramingError("an answer to no job")
         function = job.function if job.kind == s7.JOB else -1
@@ -116,7 +117,7 @@ class Session:
         if function not in (s7.READ_VAR, s7.WRITE_VAR) or not self._pdu:
             return s7.refusal(job, NOT_AVAILABLE)
         items = s7.parse_items(job.parameters)
-        if len(job.encode()) > self._pdu or not items:
+        if len(message) > self._pdu or not items:
             return s7.refusal(job, WRONG_SIZE)
         if function == s7.READ_VAR:
             answer = s7.read_answer(job, [(item, *self._memory.read(item)) for item in items])

@@ -244,6 +244,16 @@ async def test_a_refused_point_is_left_out_meanwhile(asked: Asked) -> None:
         assert sum(reading.status == GOOD for reading in readings) == 56  # the block ends at a multiple of 16 bytes
 
 
+async def test_a_plc_that_gives_no_point_is_still_seen_to_be_lost() -> None:
+    wanted = points(("DB2.DBW0", "int16"))
+    async with simulated(CELL_POINTS) as (plc, settings), connected(settings, wanted) as driver:
+        for _ in range(3):
+            assert [reading.status for reading in await driver.scan()] == [BAD_NODE_UNKNOWN]
+        await plc.stop()
+        with pytest.raises(DeviceError):
+            await driver.scan()
+
+
 async def test_the_plcs_strings_are_not_overrun() -> None:
     declared = points(("DB1.DBB0", "string[10]"), ("DB1.DBW12", "uint16"))
     async with simulated(declared) as (plc, settings), connected(settings, declared) as driver:
@@ -518,7 +528,7 @@ async def test_a_doubled_answer_does_no_harm() -> None:
 )
 async def test_a_refused_job_says_what_to_do(error: bytes, words: str) -> None:
     def refuse(answer: bytes) -> bytes:
-        return s7.frames(b"", b"\x32\x02\0\0" + answer[11:13] + b"\0\0\0\0" + error)
+        return s7.fragments(b"\x32\x02\0\0" + answer[11:13] + b"\0\0\0\0" + error)
 
     async with odd_plc(refuse) as settings, connected(settings, CELL_POINTS) as driver:
         with pytest.raises(DeviceError) as caught:

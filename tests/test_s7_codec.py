@@ -139,7 +139,7 @@ def test_pdu_references_count_and_start_again() -> None:
 
 @given(st.binary(min_size=10, max_size=3000), st.integers(7, 13), st.integers(1, 200))
 def test_a_message_is_the_same_however_it_is_fragmented(content: bytes, size_code: int, chunk: int) -> None:
-    sent = s7.frames(b"", content, tpdu_size=1 << size_code)
+    sent = s7.fragments(content, 1 << size_code)
     reader = s7.Reader()
     assert [found for piece in pieces(sent, chunk) for found in reader.feed(piece)] == [(s7.DT, content)]
     at = 0
@@ -171,7 +171,7 @@ def test_both_sides_fragment_to_the_tpdu_size_of_the_confirmation() -> None:
 
 
 def test_a_server_that_ends_the_connection_is_a_framing_error_once_connected() -> None:
-    disconnect = s7.frames(bytes.fromhex("06800002000103"))
+    disconnect = s7.frame(bytes.fromhex("06800002000103"))
     assert [key for key, _ in ClientCodec().feed(disconnect)] == [s7.CONNECT]
     codec = ClientCodec()
     codec.feed(ANSWERED[0])
