@@ -323,8 +323,8 @@ class Engine:
         tripped = interlock.when(state.values, batch.variables)
         if tripped is None:
             since = batch.unknown_since.setdefault(number, state.cycle)
-            if state.cycle - since < interlock.grace:
-                return
+            if batch.state not in states.ACTING or state.cycle - since < interlock.grace:
+                return  # a batch that is held already need not be ended: the unknown bars its restart
             names = ", ".join(self.cell.tags[tag].name for tag in interlock.inputs if state.values[tag] is None)
             say = alarms.interlock_unknown(interlock.condition, names)
         else:

@@ -11,9 +11,8 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-from drivers.link import Backoff
-
 from drivers.driver import DeviceError, Driver, find
+from drivers.link import Backoff
 from drivers.value import (
     BAD_COMMUNICATION,
     BAD_OUT_OF_RANGE,

@@ -511,6 +511,19 @@ def test_an_interlock_that_cannot_be_watched_trips_after_its_grace(cell) -> None
     assert "plc.count" in run.of(AlarmRaised)[0].say["en"]
 
 
+def test_an_unknown_interlock_does_not_end_a_batch_that_a_lost_device_holds(cell) -> None:
+    run = cell(FILL.replace("do: hold", "do: stop"))
+    run.start("fill")
+    run.lose("plc")
+    run.run(100)
+    assert run.state() == "held"
+    run.find("plc")
+    run.run(2)
+    run.command("restart")
+    run.run(5)
+    assert run.state() == "running"
+
+
 def test_garbage_packets_change_nothing(cell) -> None:
     run = cell(FILL)
     run.start("fill")
