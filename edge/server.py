@@ -209,8 +209,8 @@ class Server:
             return _json({"error": f"a request has at most {MAX_BODY} bytes"}, error.status)
         except web.HTTPException as error:
             return _json({"error": f"{request.path}: {error.reason}"}, error.status)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError:
+            return _json({"error": "the connection has broken off"}, 400)
         except Exception:
             log.exception("%s %s failed by a fault of edge itself", request.method, request.path)
             return _json({"error": "edge itself has failed here; its log says more"}, 500)
@@ -277,6 +277,8 @@ class Server:
             except TimeoutError:
                 if transport is not None:
                     transport.abort()
+                break
+            except ConnectionError:
                 break
         return response
 

@@ -390,7 +390,8 @@ class View:
     def batch(self, batch: BatchView) -> Json:
         """One batch, ready for JSON."""
         if batch.cause_say.get("en") != batch.cause:
-            batch.cause_say = next((one.say for one in self.alarms.values() if one.say.get("en") == batch.cause), {})
+            texts = [one.say for one in self.alarms.values() if one.say.get("en") == batch.cause]
+            batch.cause_say = texts[0] if texts else {}
         recipe = self.plan.recipes.get(batch.recipe)
         return {
             "recipe": batch.recipe,

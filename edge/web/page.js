@@ -7,7 +7,7 @@ import { Desk, Icon, useDesk } from '/web/parts.js';
 import { Alarms, Events, Plant } from '/web/plant.js';
 import { Start } from '/web/start.js';
 import { follow, post } from '/web/stream.js';
-import { LANGUAGES, preferred, speak } from '/web/texts.js';
+import { apart, LANGUAGES, preferred, speak } from '/web/texts.js';
 
 /** A value that this browser keeps; where it may keep nothing, the page works without. */
 function useKept(key, first) {
@@ -78,7 +78,7 @@ function Page() {
       </div>
     </header>
     ${link === 'lost' && html`<p class="banner" role="alert">
-      <${Icon} name="bell" /> ${words.t.lostSince(`\u2066${words.clock(since)}\u2069`)}</p>`}
+      <${Icon} name="bell" /> ${words.t.lostSince(apart(words.clock(since)))}</p>`}
     ${link === 'live' && !state.loop.alive && html`<p class="banner" role="alert">
       <${Icon} name="bell" /> ${words.t.loopSilentText}</p>`}
     ${state && html`<${Board} state=${state} />`}
@@ -100,7 +100,7 @@ function Board({ state }) {
   const desk = useDesk();
   const { t } = desk;
   const batches = Object.entries(state.batches);
-  const title = (id) => `\u2068${desk.say(state.recipes[state.batches[id]?.recipe]?.title) || id}\u2069`;
+  const title = (id) => apart(desk.say(state.recipes[state.batches[id]?.recipe]?.title) || id);
   const news = batches.map(([id, one]) => `${id}:${one.state}`).join();
   return html`<${Announcer} state=${state} />
     <main class=${desk.current ? '' : 'stale'}>

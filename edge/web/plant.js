@@ -2,6 +2,7 @@
 
 import { html, useState } from '/web/vendor/preact.js';
 import { Fault, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
+import { apart } from '/web/texts.js';
 
 export function Alarms({ alarms }) {
   const desk = useDesk();
@@ -93,13 +94,14 @@ function Entry({ entry, recipes }) {
   const desk = useDesk();
   const { t } = desk;
   const kind = entry.type === 'device' ? (entry.up ? 'device-up' : 'device-down') : entry.type;
-  const words = { ...entry };
-  if (entry.type === 'batch-started') words.recipe = desk.say(recipes[entry.recipe]?.title) || entry.recipe;
-  if ('value' in entry) words.value = valueText(desk, entry.value);
+  const words = Object.fromEntries(Object.entries(entry).map(([name, value]) => [name, apart(value)]));
+  if (entry.type === 'batch-started') words.recipe = apart(desk.say(recipes[entry.recipe]?.title) || entry.recipe);
+  if ('value' in entry) words.value = apart(valueText(desk, entry.value));
   if ('how' in entry) words.how = t.how[entry.how];
+  const arrow = desk.dir === 'rtl' ? '←' : '→';
   const text =
     entry.type === 'state'
-      ? `${t.states[entry.before]} → ${t.states[entry.state]}: ${entry.cause}`
-      : `${t.log[kind]?.(words) ?? kind}${entry.say ? `: ${desk.say(entry.say)}` : ''}`;
-  return html`<li><${Ltr} class="time">${desk.clock(entry.time)}<//> <bdi>${text}</bdi></li>`;
+      ? `${t.states[entry.before]} ${arrow} ${t.states[entry.state]}: ${words.cause}`
+      : `${t.log[kind]?.(words) ?? kind}${entry.say ? `: ${apart(desk.say(entry.say))}` : ''}`;
+  return html`<li><${Ltr} class="time">${desk.clock(entry.time)}<//> ${text}</li>`;
 }

@@ -3,6 +3,7 @@
 import { html, useState } from '/web/vendor/preact.js';
 import { Fault, Icon, useDesk } from '/web/parts.js';
 import { checkNumber, ChoiceField, NumberField, Switch, TextField } from '/web/fields.js';
+import { apart } from '/web/texts.js';
 
 export function Start({ recipes, units, devices, title }) {
   const desk = useDesk();
@@ -29,9 +30,9 @@ export function Start({ recipes, units, devices, title }) {
 function inTheWay(t, recipe, units, devices, title) {
   const reasons = [];
   for (const unit of recipe.uses) {
-    if (units[unit]?.owner) reasons.push(t.unitUsed(unit, title(units[unit].owner)));
+    if (units[unit]?.owner) reasons.push(t.unitUsed(apart(unit), title(units[unit].owner)));
     for (const device of units[unit]?.devices ?? []) {
-      if (!devices[device]?.up) reasons.push(t.deviceDown(device));
+      if (!devices[device]?.up) reasons.push(t.deviceDown(apart(device)));
     }
   }
   return reasons;
@@ -98,7 +99,7 @@ function Form({ name, recipe, inTheWay, onDone }) {
         ? html`<${ChoiceField} ...${common} choices=${one.choices} />`
         : html`<${TextField} ...${common} />`;
     })}
-    ${inTheWay.map((reason) => html`<p class="note" key=${reason}><bdi>${reason}</bdi></p>`)}
+    ${inTheWay.map((reason) => html`<p class="note" key=${reason}>${reason}</p>`)}
     <${Fault} error=${error} />
     <div class="buttons">
       <button type="button" onClick=${onDone}>${t.close}</button>

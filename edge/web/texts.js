@@ -397,6 +397,9 @@ const ar = {
 
 const TEXTS = { en, fr, ar };
 
+/** A name inside a sentence, which keeps its own direction there (Unicode's first strong isolate). */
+export const apart = (text) => `\u2068${text}\u2069`;
+
 /** What the engineer wrote in several languages: the chosen one, else English, else whatever there is. */
 export const say = (texts, language) =>
   texts?.[language] ?? texts?.en ?? Object.values(texts ?? {})[0] ?? '';
