@@ -43,7 +43,8 @@ _PUT_GET = (
     "in TIA Portal permit access with PUT/GET communication (properties of the CPU, Protection & Security, "
     "Connection mechanisms) and download the hardware"
 )
-_OPTIMIZED = "switch off `Optimized block access` of {room} (its properties, Attributes) and download it"
+_OPTIMIZED = "in TIA Portal switch off `Optimized block access` of {room} (Properties, Attributes) and download it"
+_ELSEWHERE = "compare it with the addresses in the PLC's hardware configuration"
 _JOB_ERRORS = {
     0x8104: ("does not let edge read or write", _PUT_GET),
     0x8500: ("finds a request too long", "give the device a smaller `pdu`, for instance 240"),
@@ -51,15 +52,19 @@ _JOB_ERRORS = {
 }
 _ITEM_ERRORS = {
     0x01: (BAD_DEVICE_FAILURE, "the hardware there does not answer", "look into the PLC's diagnostic buffer"),
-    s7.NO_ACCESS: (BAD_NOT_READABLE, "the PLC does not permit access", f"{_PUT_GET}, or {_OPTIMIZED}"),
+    s7.NO_ACCESS: (BAD_NOT_READABLE, "the PLC does not permit access", f"{_PUT_GET}; or {_OPTIMIZED}"),
     s7.OUT_OF_RANGE: (
         BAD_OUT_OF_RANGE,
         "this lies outside of {room}",
-        f"compare it with the column `Offset` in TIA Portal; {_OPTIMIZED}",
+        f"is it what the column `Offset` says? otherwise {_OPTIMIZED}",
     ),
     s7.WRONG_TYPE: (BAD_TYPE_MISMATCH, "the PLC does not support this type here", "check the address"),
     0x07: (BAD_TYPE_MISMATCH, "the PLC has another type here", "check the address"),
-    s7.NO_OBJECT: (BAD_NODE_UNKNOWN, "the PLC has no {room}", f"check the number and download the block; {_OPTIMIZED}"),
+    s7.NO_OBJECT: (
+        BAD_NODE_UNKNOWN,
+        "the PLC does not know {room}",
+        f"is the number right, and the block downloaded? otherwise {_OPTIMIZED}",
+    ),
 }
 _OTHER_ERROR = (BAD, "the PLC refuses it (return code 0x{code:02X})", "look into the PLC's diagnostic buffer")
 _ALIVE = s7.read_request([Area(s7.MEMORY, 0, 0, 1)])  # asked where the PLC gives no point, so that its loss is seen
@@ -239,7 +244,10 @@ class S7Driver:
     def _refuse(self, index: int, code: int) -> None:
         """The PLC does not give this point: it is left out of the jobs for a while."""
         status, what, hint = _ITEM_ERRORS.get(code, _OTHER_ERROR)
-        room = self._places[index].room
+        at = self._places[index]
+        room = at.room
+        if at.area != s7.DATA_BLOCK and "{room}" in hint:
+            hint = _ELSEWHERE
         self._give_up(index, status, what.format(room=room, code=code), hint.format(room=room))
         self._refused.add(index)
 

@@ -200,7 +200,13 @@ async def test_two_devices_at_one_address_share_a_connection() -> None:
 
 async def test_only_the_guilty_points_are_bad() -> None:
     there = points(("DB1.DBW0", "int16"), ("DB1.DBW14", "int16"), ("DB2.DBW0", "int16"), ("MW0", "int16"))
-    lost = points(("DB1.DBW16", "int16"), ("DB1.DBD18", "float32"), ("DB9.DBW0", "int16"), ("DB9.DBW2", "int16"))
+    lost = points(
+        ("DB1.DBW16", "int16"),
+        ("DB1.DBD18", "float32"),
+        ("DB9.DBW0", "int16"),
+        ("DB9.DBW2", "int16"),
+        ("QW60000", "int16"),
+    )
     wanted = [*there, *[msgspec.structs.replace(point, name=f"lost{n}") for n, point in enumerate(lost)]]
     async with simulated(there) as (plc, settings), connected(settings, wanted) as driver:
         plc.memory.no_access.add((s7.DATA_BLOCK, 2))
@@ -209,12 +215,13 @@ async def test_only_the_guilty_points_are_bad() -> None:
             readings = await driver.scan()
             assert [reading.status for reading in readings[:4]] == [GOOD, GOOD, BAD_NOT_READABLE, GOOD]
             assert readings[1].value == 77
-            statuses = [BAD_OUT_OF_RANGE, BAD_OUT_OF_RANGE, BAD_NODE_UNKNOWN, BAD_NODE_UNKNOWN]
+            statuses = [BAD_OUT_OF_RANGE] * 2 + [BAD_NODE_UNKNOWN] * 2 + [BAD_OUT_OF_RANGE]
             assert [reading.status for reading in readings[4:]] == statuses
-        assert set(driver.troubles) == {"tag2", "lost0", "lost1", "lost2", "lost3"}
+        assert set(driver.troubles) == {"tag2", "lost0", "lost1", "lost2", "lost3", "lost4"}
         assert "PUT/GET" in driver.troubles["tag2"] and "block access` of DB2" in driver.troubles["tag2"]
         assert "outside of DB1" in driver.troubles["lost1"] and "DB1.DBD18" in driver.troubles["lost1"]
-        assert "no DB9" in driver.troubles["lost2"]
+        assert "does not know DB9" in driver.troubles["lost2"]
+        assert "hardware configuration" in driver.troubles["lost4"]
         assert await driver.write({0: 5, 2: 5, 4: 5, 6: 5}) == {
             0: GOOD,
             2: BAD_NOT_WRITABLE,
