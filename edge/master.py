@@ -40,7 +40,7 @@ class Master:
             scope.with_variables(variables),
             self.names,
             {self.names.index(name): texts for name, texts in choices.items()},
-            self._owned(),
+            self._owned(broken),
             broken | self._broken() - set(variables),
             known,
             problems,
@@ -56,7 +56,7 @@ class Master:
         tags = [tag.name for tag in self.plan.cell.tags]
         Flow(compiler.made, tags, self.names, len(self.parameters), self.problems).check(body, list(handlers.values()))
         self._languages()
-        if self.problems.errors == self._before:
+        if self.problems.errors == self._before and not self.compiler.broken:
             self._unused()
         steps = tuple(step.step for step in made)
         phases = [self.plan.phases[step.do.phase] for step in steps if step.do is not None]
@@ -87,14 +87,14 @@ class Master:
         for steps in (self.form.steps, *self.handlers.values()):
             yield from recipe.walk(steps)
 
-    def _owned(self) -> set[int]:
+    def _owned(self, broken: frozenset[str]) -> set[int]:
         """The devices of the units that the recipe uses."""
         owned: set[int] = set()
         units_of = self.plan.cell.units
         for name, node in zip(self.form.uses, self.form.place("uses").items, strict=False):
             if name in units_of:
                 owned.update(units_of[name])
-            else:
+            elif name not in broken:
                 hint = suggest(name, units_of) or f"the units are {', '.join(units_of)}"
                 self.problems.error(node, "unknown-unit", f"no unit {tick(name)}", hint)
         return owned

@@ -6,6 +6,7 @@ A `Form` is a Struct that remembers where it stands. The Settings of a driver ar
 import re
 from collections.abc import Callable, Collection
 from functools import cache
+from inspect import cleandoc
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -374,7 +375,7 @@ def _object(shape: inspect.StructType, definitions: dict[str, Any]) -> dict[str,
     fields = _fields(shape)
     return {
         "type": "object",
-        "description": (shape.cls.__doc__ or "").strip(),
+        "description": cleandoc(shape.cls.__doc__ or ""),
         "properties": {key: _schema(field.type, definitions) for key, field in fields.items()},
         "required": [key for key, field in fields.items() if field.required],
         "additionalProperties": False,

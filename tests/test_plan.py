@@ -95,6 +95,18 @@ def test_a_broken_tag_is_reported_once_and_not_where_it_is_used(cell: Path) -> N
     assert [problem.code for problem in found(cell, text)] == ["unknown-type", "unknown-tag"]
 
 
+def test_a_broken_device_is_reported_once_and_not_what_uses_it(cell: Path) -> None:
+    shutil.copy(BOTTLING / "rinse-and-fill.yaml", cell.parent)
+    cell.write_text(cell.read_text().replace("port: 102,", "port: many,").replace("robot: robot.alive", ""))
+    problems = Problems()
+    assert load_plan(cell, problems) is None
+    assert [problem.code for problem in problems if problem.severity == "error"] == ["not-integer"]
+    cell.write_text(cell.read_text().replace("host: 192.168.10.11, port: many,", ""))
+    problems = Problems()
+    assert load_plan(cell, problems) is None
+    assert [problem.code for problem in problems if problem.severity == "error"] == ["missing-key"]
+
+
 # What is compiled.
 
 
