@@ -135,7 +135,7 @@ def test_passwords_are_kept_elsewhere(tmp_path: Path) -> None:
         assert (problem.line, problem.column) == (3, column)
 
 
-@pytest.mark.parametrize("driver", ["modbus", "opcua"])
+@pytest.mark.parametrize("driver", ["modbus", "s7", "opcua"])
 def test_a_timeout_may_have_a_unit(driver: str, tmp_path: Path) -> None:
     where = "url: 'opc.tcp://h:4840'" if driver == "opcua" else "host: h"
     text = f"cell: c\ndevices:\n  d: {{driver: {driver}, {where}, timeout: TIME}}\ntags: {{}}\n"
