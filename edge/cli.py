@@ -123,14 +123,21 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
 def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
     tags = commands.add_parser(
         "tags",
-        help="read every tag of a cell, or set one",
-        description="Reads every tag, live (Ctrl-C ends it) or once, with quality and time; sets one. Where a daemon "
-        "runs on the same state directory it goes through it, and a tag that a recipe owns is refused.",
+        help="read every tag of a cell, or set outputs",
+        description="Reads every tag, live (Ctrl-C ends it) or once, with quality and time; sets outputs. Where a "
+        "daemon runs on the same state directory it goes through it, and a tag that a recipe owns is refused. Exit "
+        "code: 0 every tag was read, or all was set; 1 a mistake in the cell, a tag that is bad, a value refused.",
     )
     _add_cell(tags)
     tags.add_argument("--once", action="store_true", help="read once and end")
     tags.add_argument("--format", choices=("text", "json"), default="text", help="for people (default) or for programs")
-    tags.add_argument("--set", metavar="TAG=VALUE", help="set an output, in the tag's unit, then read it back")
+    tags.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TAG=VALUE",
+        help="set an output, in the tag's unit or as in `2 1/s`, and wait until it is read back (again for more)",
+    )
     _add_state(tags)
     tags.set_defaults(call=_tags)
 
@@ -192,6 +199,22 @@ def _load(chosen: argparse.Namespace) -> "Plan | None":
     return plan
 
 
+def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
+    """The chosen cell without its recipes, which may still be in the making; None after its problems were printed."""
+    from edge.cell import apply_endpoints, load_cell
+    from edge.source import Problems, report
+
+    problems = Problems()
+    loaded = load_cell(Path(chosen.cell), problems)
+    cell = loaded.cell if loaded is not None else None
+    if cell is not None and chosen.endpoints:
+        cell = apply_endpoints(cell, chosen.endpoints, problems)
+    if problems.errors or cell is None:
+        print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
+        return None
+    return cell
+
+
 def _run(chosen: argparse.Namespace) -> int:
     from edge import terminal
     from edge.start import run_once
@@ -224,14 +247,14 @@ def _serve(chosen: argparse.Namespace) -> int:
 def _tags(chosen: argparse.Namespace) -> int:
     from edge import technician
 
-    plan = _load(chosen)
-    if plan is None:
+    settings = _pairs(chosen.set, "--set")
+    if isinstance(settings, str):
+        return _fail(settings, 2)
+    cell = _load_cell(chosen)
+    if cell is None:
         return EXIT_BAD_INPUT
-    setting = _pairs([chosen.set] if chosen.set else [], "--set")
-    if isinstance(setting, str):
-        return _fail(setting, 2)
-    look = technician.Look(plan.cell, chosen.once, chosen.format == "json", next(iter(setting.items()), None))
-    return technician.run(look, state_directory(chosen.state, plan.cell))
+    look = technician.Look(cell, chosen.once, chosen.format == "json", tuple(settings.items()))
+    return technician.run(look, state_directory(chosen.state, cell))
 
 
 def _batches(chosen: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The technician's look at a cell: every tag with quality and time, once or live, and an output set (`edge tags`).
+"""The technician's look at a cell: every tag with quality and time, once or live, and outputs set (`edge tags`).
 
 Where a daemon runs on the cell's state directory it goes through it; else it talks to the devices itself.
 """
@@ -16,26 +16,52 @@ from typing import Any
 
 import msgspec
 
-from drivers.driver import DeviceError, Driver, find
-from drivers.value import BAD_OUT_OF_RANGE, BAD_WAITING, Reading, Value, from_raw, is_good, status_name
-from edge.cell import Cell, Device, Tag
+from drivers.driver import DeviceError, find
+from drivers.value import (
+    BAD_COMMUNICATION,
+    BAD_OUT_OF_RANGE,
+    BAD_TIMEOUT,
+    BAD_WAITING,
+    Reading,
+    Value,
+    from_raw,
+    is_good,
+    status_name,
+)
+from edge.cell import Cell, Device, Tag, outside, whole
 from edge.daemon import holder_of
 from edge.fieldbus import as_read_back
-from edge.sequence import Refused, fit
+from edge.sequence import agrees
+from edge.source import suggest
 from edge.terminal import parse_value
 from edge.view import iso
 
-DEADLINE_S = 10.0
+PERIOD_S = 1.0
+READ_BACK_S = 3.0
+"""How long a device may take to show what was set."""
+
 Rows = dict[str, dict[str, Any]]
+Settings = list[tuple[Tag, Value]]
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was asked for: once or live, as JSON or text, and (tag, value) to set first."""
+    """What was asked for: once or live, as JSON or text, and (tag, value) pairs to set first, as they were typed."""
 
     cell: Cell
     once: bool
     json: bool
-    setting: tuple[str, str] | None
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a look found: each tag as it is printed, and what is wrong with devices and tags, in lines."""
+
+    rows: Rows
+    notes: list[str]
+
+    @property
+    def good(self) -> bool:
+        return all(row["value"] is not None for row in self.rows.values())
 
 
 class NotDone(Exception):
@@ -43,42 +69,34 @@ class NotDone(Exception):
 
 
 def run(look: Look, state_dir: Path) -> int:
-    """`edge tags`. Gives the exit code."""
-    holder = holder_of(state_dir)
-    url = str(holder.get("url") or "") if holder is not None else ""
+    """`edge tags`. Gives the exit code: 0 where all was set, or else every tag was read; 1 where not."""
     try:
-        if holder is not None and not url:
-            raise NotDone(f"a recipe runs on {look.cell.name} now (edge run, process {holder.get('pid')})")
-        if url:
-            _through_daemon(look, url)
-        else:
-            asyncio.run(_direct(look))
+        settings = [wanted(look.cell, *setting) for setting in look.settings]
+        url = _daemon(look.cell, state_dir)
+        seen = _through_daemon(look, settings, url) if url else asyncio.run(_direct(look, settings))
     except NotDone as reason:
         print(f"edge: {reason}", file=sys.stderr)
         return 1
-    return 0
+    return 0 if settings or seen.good else 1
 
 
-def wanted(cell: Cell, setting: tuple[str, str]) -> tuple[Tag, Value]:
+def wanted(cell: Cell, name: str, text: str) -> tuple[Tag, Value]:
     """The tag to set and its value, as typed. Raises NotDone."""
-    name, text = setting
     try:
         tag = cell.tag(name)
     except KeyError:
-        from edge.source import suggest
-
-        raise NotDone(
-            f"there is no tag {name}: {suggest(name, [tag.name for tag in cell.tags])}".rstrip(": ")
-        ) from None
+        hint = suggest(name, [tag.name for tag in cell.tags]) or "without --set, `edge tags` lists them all"
+        raise NotDone(f"the cell {cell.name} has no tag `{name}`: {hint}") from None
     if not tag.writable:
-        raise NotDone(f"{name} can only be read (access: write is not in the cell file)")
+        raise NotDone(f"`{name}` can only be read: the cell file does not say `access: write`")
     kind = {"bool": "bool", "string": "text"}.get(tag.type.kind, "number")
     try:
-        return tag, fit(tag, parse_value(text, kind, tag.unit))
+        value = parse_value(text, kind, tag.unit)
     except ValueError as error:
-        raise NotDone(f"{name}={text}: {error}") from None
-    except Refused as refused:
-        raise NotDone(refused.say["en"]) from None
+        raise NotDone(f"--set {name}={text}: {error}") from None
+    if reason := outside(value, tag):
+        raise NotDone(reason)
+    return tag, whole(value, tag)
 
 
 def row(tag: Tag, value: Value | None, status: int, time_ns: int | None) -> dict[str, Any]:
@@ -87,43 +105,97 @@ def row(tag: Tag, value: Value | None, status: int, time_ns: int | None) -> dict
     return {"value": value if good else None, "quality": status_name(status), "time": iso(time_ns), "unit": tag.unit}
 
 
-def show(rows: Rows, as_json: bool) -> None:
-    """Prints the tags: one JSON object, or a table."""
-    if as_json:
-        print(json.dumps(rows, ensure_ascii=False), flush=True)
-        return
+class _Screen:
+    """Prints one look after the other: the tags to standard output, what is wrong to standard error when it changes.
+
+    A live look at a terminal is printed over the one before.
+    """
+
+    def __init__(self, look: Look) -> None:
+        self._json = look.json
+        self._over = not (look.json or look.once or look.settings) and sys.stdout.isatty()
+        self._said: list[str] = []
+
+    def show(self, seen: Seen) -> None:
+        if self._over:
+            print("\x1b[H\x1b[2J", end="")
+        if self._json:
+            print(json.dumps(seen.rows, ensure_ascii=False), flush=True)
+        else:
+            print("\n".join(_table(seen.rows)), flush=True)
+        if seen.notes != self._said or self._over:
+            for note in seen.notes:
+                print(f"edge: {note}", file=sys.stderr, flush=True)
+        self._said = seen.notes
+
+
+def _table(rows: Rows) -> list[str]:
     width = max((len(name) for name in rows), default=3)
-    print(f"{'tag':{width}}  {'value':>14}  {'unit':6}  {'quality':24}  time")
+    lines = [f"{'tag':{width}}  {'value':>14}  {'unit':6}  {'quality':24}  time"]
     for name, one in rows.items():
-        value = one["value"]
-        text = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
-        print(f"{name:{width}}  {text:>14}  {one['unit']:6}  {one['quality']:24}  {one['time'] or '-'}")
-    sys.stdout.flush()
+        value = _plain(one["value"])
+        lines.append(f"{name:{width}}  {value:>14}  {one['unit']:6}  {one['quality']:24}  {one['time'] or '-'}")
+    return lines
+
+
+def _plain(value: Value | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 # --- through the daemon ----------------------------------------------------------------------------------------------
 
+# The daemon is on this machine: a proxy that the environment names for the web does not reach it.
+_local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-def _through_daemon(look: Look, url: str) -> None:
-    if look.setting is not None:
-        tag, value = wanted(look.cell, look.setting)
+
+def _daemon(cell: Cell, state_dir: Path) -> str:
+    """Where the API of this state directory's daemon is; "" where none runs. Raises NotDone where `edge run` does."""
+    holder = holder_of(state_dir)
+    if holder is None:
+        return ""
+    url = str(holder.get("url") or "")
+    if not url:
+        raise NotDone(f"a recipe runs on {cell.name} now (edge run, process {holder.get('pid')})")
+    return url
+
+
+def _through_daemon(look: Look, settings: Settings, url: str) -> Seen:
+    screen = _Screen(look)
+    for tag, value in settings:
         _ask(f"{url}/api/tags/{urllib.parse.quote(tag.name)}", {"value": value, "by": "edge tags"})
-        _await_value(url, tag, value)
+    if settings:
+        _await_levels(url, settings)
+    while True:
+        seen = _seen_by_daemon(_ask(f"{url}/api/state"))
+        screen.show(seen)
+        if look.once or settings:
+            return seen
+        time.sleep(PERIOD_S)
+
+
+def _seen_by_daemon(state: dict[str, Any]) -> Seen:
+    keys = ("value", "quality", "time", "unit")
+    rows = {name: {key: one[key] for key in keys} for name, one in state["tags"].items()}
+    notes = [
+        _explained(f"{name}: {device['reason'] or 'not connected'}", device["hint"])
+        for name, device in state["devices"].items()
+        if not device["up"]
+    ]
+    return Seen(rows, notes + [f"{name}: {one['trouble']}" for name, one in state["tags"].items() if "trouble" in one])
+
+
+def _await_levels(url: str, settings: Settings) -> None:
+    """Waits until the devices show what was set. Raises NotDone where they do not."""
+    until = time.monotonic() + READ_BACK_S
     while True:
         tags = _ask(f"{url}/api/state")["tags"]
-        keys = ("value", "quality", "time", "unit")
-        _frame(look, {name: {key: one[key] for key in keys} for name, one in tags.items()})
-        if look.once or look.setting is not None:
+        missing = [tag for tag, value in settings if not agrees(tag, tags[tag.name]["value"], value)]
+        if not missing:
             return
-        time.sleep(1)
-
-
-def _await_value(url: str, tag: Tag, value: Value) -> None:
-    until = time.monotonic() + 3
-    while time.monotonic() < until:
-        shown = _ask(f"{url}/api/state")["tags"][tag.name]["value"]
-        if shown == value or (isinstance(shown, float) and abs(shown - float(value)) < 1e-6 * abs(float(value))):
-            return
+        if time.monotonic() > until:
+            raise NotDone(_not_shown(missing[0], tags[missing[0].name]["value"]))
         time.sleep(0.05)
 
 
@@ -132,7 +204,7 @@ def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with _local.open(request, timeout=5) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         try:
@@ -141,81 +213,124 @@ def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
             text = f"the daemon answers {error.code}"
         raise NotDone(str(text)) from None
     except OSError as error:
-        raise NotDone(f"the daemon at {url} does not answer: {error}") from None
+        reason = getattr(error, "reason", error)
+        text = getattr(reason, "strerror", None) or str(reason)
+        raise NotDone(f"the daemon at {url} does not answer ({text.lower()}): see its log") from None
 
 
 # --- directly to the devices -----------------------------------------------------------------------------------------
 
 
-async def _direct(look: Look) -> None:
-    connections: dict[str, Any] = {}
-    drivers = {device.index: _driver(look.cell, device, connections) for device in look.cell.devices}
-    try:
-        if look.setting is not None:
-            await _set(look.cell, drivers, *wanted(look.cell, look.setting))
+class _Probe:
+    """One device: its driver, what was read last, what is wrong with it."""
+
+    def __init__(self, cell: Cell, device: Device, connections: dict[str, Any]) -> None:
+        self.name = device.name
+        self.tags = [cell.tags[index] for index in device.tags]
+        self.driver = find(device.driver)(device.settings, [tag.point for tag in self.tags], connections)
+        self.notes: list[str] = []
+        self._lose(BAD_WAITING)
+
+    def _lose(self, status: int, *notes: str) -> None:
+        self.readings = [Reading(None, status, 0)] * len(self.tags)
+        self.notes = list(notes)
+
+    async def read(self) -> None:
+        """Reads every tag; where the device is lost they turn bad, and `notes` says why."""
+        try:
+            await self.driver.connect()
+            self.readings = list(await self.driver.scan())
+            self.notes = [f"{name}: {text}" for name, text in self.driver.troubles.items()]
+        except DeviceError as error:
+            await self.driver.close()
+            self._lose(error.status, _explained(f"{self.name}: {error.text}", error.hint))
+        except Exception as error:  # one device's trouble, even a fault in its driver, never is another's
+            await self.driver.close()
+            self._lose(BAD_COMMUNICATION, f"{self.name}: its driver has failed ({type(error).__name__}: {error})")
+
+    def overdue(self) -> None:
+        """A read that takes longer than a look: what was read before it is not shown as good."""
+        if any(is_good(reading.status) for reading in self.readings):
+            self._lose(BAD_TIMEOUT, f"{self.name}: no answer yet")
+
+    def rows(self) -> Rows:
+        return {tag.name: self._row(tag, reading) for tag, reading in zip(self.tags, self.readings, strict=True)}
+
+    def _row(self, tag: Tag, reading: Reading) -> dict[str, Any]:
+        value = from_raw(reading.value, tag.scale)
+        status = BAD_OUT_OF_RANGE if value is None and is_good(reading.status) else reading.status
+        return row(tag, value, status, reading.time_ns or None)
+
+    async def set(self, settings: Settings) -> None:
+        """Writes outputs and waits until the device shows them. Raises NotDone."""
+        raws = {self.tags.index(tag): as_read_back(tag, value) for tag, value in settings}
+        try:
+            await self.driver.connect()
+            for place, status in (await self.driver.write(raws)).items():
+                if not is_good(status):
+                    name = self.tags[place].name
+                    raise NotDone(f"{name} was refused: {self.driver.troubles.get(name) or status_name(status)}")
+            await self._await_levels(raws)
+        except DeviceError as error:
+            raise NotDone(_explained(f"{self.name}: {error.text}", error.hint)) from None
+
+    async def _await_levels(self, raws: Mapping[int, Value]) -> None:
+        until = time.monotonic() + READ_BACK_S
         while True:
-            _frame(look, await _read(look.cell, drivers))
-            if look.once or look.setting is not None:
+            shown = await self.driver.scan()
+            missing = [place for place, raw in raws.items() if shown[place].value != raw]
+            if not missing:
                 return
-            await asyncio.sleep(1)
+            if time.monotonic() > until:
+                tag = self.tags[missing[0]]
+                raise NotDone(_not_shown(tag, from_raw(shown[missing[0]].value, tag.scale)))
+            await asyncio.sleep(0.05)
+
+
+async def _direct(look: Look, settings: Settings) -> Seen:
+    connections: dict[str, Any] = {}
+    probes = [_Probe(look.cell, device, connections) for device in look.cell.devices]
+    reads: dict[_Probe, asyncio.Task[None]] = {}
+    screen = _Screen(look)
+    clock = asyncio.get_running_loop()
+    try:
+        for device, probe in zip(look.cell.devices, probes, strict=True):
+            if mine := [(tag, value) for tag, value in settings if tag.device == device.index]:
+                await probe.set(mine)
+        while True:
+            due_s = clock.time() + PERIOD_S
+            await _read(probes, reads, None if look.once or settings else PERIOD_S)
+            rows = {name: row for probe in probes for name, row in probe.rows().items()}
+            seen = Seen(rows, [note for probe in probes for note in probe.notes])
+            screen.show(seen)
+            if look.once or settings:
+                return seen
+            await asyncio.sleep(max(due_s - clock.time(), 0))
     finally:
-        await asyncio.gather(*(driver.close() for driver in drivers.values()))
+        for task in reads.values():
+            task.cancel()
+        await asyncio.gather(*reads.values(), return_exceptions=True)
+        await asyncio.gather(*(probe.driver.close() for probe in probes))
 
 
-def _driver(cell: Cell, device: Device, connections: dict[str, Any]) -> Driver:
-    points = [cell.tags[index].point for index in device.tags]
-    return find(device.driver)(device.settings, points, connections)
+async def _read(probes: list[_Probe], reads: dict[_Probe, asyncio.Task[None]], patience_s: float | None) -> None:
+    """Every device at the same time, as long as it takes (None) or until patience ends: a slow one delays no other."""
+    for probe in probes:
+        if probe not in reads or reads[probe].done():
+            reads[probe] = asyncio.create_task(probe.read())
+    await asyncio.wait(reads.values(), timeout=patience_s)
+    for probe, task in reads.items():
+        if not task.done():
+            probe.overdue()
 
 
-async def _read(cell: Cell, drivers: Mapping[int, Driver]) -> Rows:
-    """Every device at the same time: one that does not answer delays none."""
-    readings = await asyncio.gather(*(_scan(cell, device, drivers[device.index]) for device in cell.devices))
-    rows: Rows = {}
-    for device, found in zip(cell.devices, readings, strict=True):
-        for index, reading in zip(device.tags, found, strict=True):
-            tag = cell.tags[index]
-            value = from_raw(reading.value, tag.scale)
-            status = BAD_OUT_OF_RANGE if value is None and is_good(reading.status) else reading.status
-            rows[tag.name] = row(tag, value, status, reading.time_ns or None)
-    return rows
+# --- words -----------------------------------------------------------------------------------------------------------
 
 
-async def _scan(cell: Cell, device: Device, driver: Driver) -> list[Reading]:
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            await driver.connect()
-            found = list(await driver.scan())
-        for name, text in driver.troubles.items():
-            print(f"edge: {name}: {text}", file=sys.stderr)
-        return found
-    except (DeviceError, TimeoutError) as error:
-        await driver.close()
-        status = error.status if isinstance(error, DeviceError) else BAD_WAITING
-        text = error.text if isinstance(error, DeviceError) else "no answer in time"
-        hint = f" ({error.hint})" if isinstance(error, DeviceError) and error.hint else ""
-        print(f"edge: {device.name}: {text}{hint}", file=sys.stderr)
-        return [Reading(None, status, 0) for _ in device.tags]
+def _explained(text: str, hint: str) -> str:
+    return f"{text} ({hint})" if hint else text
 
 
-async def _set(cell: Cell, drivers: Mapping[int, Driver], tag: Tag, value: Value) -> None:
-    """Writes one output and reads it back. Raises NotDone."""
-    driver, device = drivers[tag.device], cell.devices[tag.device]
-    place = tag.index - device.tags[0]
-    raw = as_read_back(tag, value)
-    try:
-        await driver.connect()
-        await driver.scan()
-        status = (await driver.write({place: raw}))[place]
-        shown = (await driver.scan())[place]
-    except DeviceError as error:
-        raise NotDone(f"{device.name}: {error.text}{f' ({error.hint})' if error.hint else ''}") from None
-    if not is_good(status):
-        raise NotDone(f"{tag.name} was refused: {driver.troubles.get(tag.name) or status_name(status)}")
-    if shown.value != raw:
-        print(f"edge: {tag.name} was confirmed, but the device shows {shown.value} now", file=sys.stderr)
-
-
-def _frame(look: Look, rows: Rows) -> None:
-    if not look.once and not look.json and look.setting is None and sys.stdout.isatty():
-        print("\x1b[H\x1b[2J", end="")
-    show(rows, look.json)
+def _not_shown(tag: Tag, shown: Value | None) -> str:
+    what = f"{_plain(shown)} {tag.unit}".rstrip() if shown is not None else "no value"
+    return f"{tag.name} was written, but the device shows {what}: does its own program or another client drive it?"
