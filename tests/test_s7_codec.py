@@ -3,6 +3,7 @@
 import contextlib
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,20 +19,35 @@ from drivers.s7_codec import ClientCodec, JobRefused
 from drivers.value import TYPES, parse_type
 from hil.s7_plc import Memory, Session
 
-GOLDEN = [
-    (line["from"], bytes.fromhex(line["hex"]))
-    for line in map(json.loads, (Path(__file__).parent / "golden/s7_nodes7_snap7.jsonl").read_text().splitlines())
-]
-ASKED = [data for who, data in GOLDEN if who == "client"]
-ANSWERED = [data for who, data in GOLDEN if who == "server"]
+Conversation = list[tuple[str, bytes]]
 
 
-def snap7_memory() -> Memory:
-    """What the C server of Snap7 held in the recorded conversation: the words of DB1 count up."""
+def golden(name: str) -> Conversation:
+    """Who said what, one TCP payload after the other, between two third parties."""
+    lines = (Path(__file__).parent / "golden" / name).read_text().splitlines()
+    return [(line["from"], bytes.fromhex(line["hex"])) for line in map(json.loads, lines)]
+
+
+NODES7 = golden("s7_nodes7_snap7.jsonl")
+"""nodes7 and the C server of Snap7: many items in a job, a data block that is missing."""
+SNAP7 = golden("s7_snap7_snap7.jsonl")
+"""The C client and the C server of Snap7: bits, words, reals, one item a job and many, errors."""
+ASKED = [data for who, data in NODES7 if who == "client"]
+ANSWERED = [data for who, data in NODES7 if who == "server"]
+
+
+def nodes7_memory() -> Memory:
+    """What the C server of Snap7 held when nodes7 asked: the words of DB1 count up."""
     areas = {(area, 0): bytearray(64) for area in (s7.INPUTS, s7.OUTPUTS, s7.MEMORY)}
     areas[s7.DATA_BLOCK, 1] = bytearray(struct.pack(">200H", *range(200)))
     areas[s7.DATA_BLOCK, 2] = bytearray(32768)
     return Memory(areas)
+
+
+def snap7_memory() -> Memory:
+    """What it held when its own client asked: nothing."""
+    areas = {(area, 0): bytearray(32) for area in (s7.INPUTS, s7.OUTPUTS, s7.MEMORY)}
+    return Memory(areas | {(s7.DATA_BLOCK, 1): bytearray(64), (s7.DATA_BLOCK, 7): bytearray(500)})
 
 
 def session(memory: Memory, pdu: int = 960) -> Session:
@@ -63,40 +79,43 @@ def pieces(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
+@pytest.mark.parametrize(("conversation", "memory"), [(NODES7, nodes7_memory), (SNAP7, snap7_memory)])
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 100_000])
-def test_server_answers_nodes7_as_snap7_did(size: int) -> None:
-    peer = session(snap7_memory())
-    answers = b"".join(peer.feed(piece) for piece in pieces(b"".join(ASKED), size))
-    assert meaning(answers) == meaning(b"".join(ANSWERED))
-    assert len(answers) == len(b"".join(ANSWERED))
+def test_server_answers_as_snap7_did(conversation: Conversation, memory: Callable[[], Memory], size: int) -> None:
+    asked, answered = (b"".join(data for who, data in conversation if who == side) for side in ("client", "server"))
+    peer = session(memory())
+    answers = b"".join(peer.feed(piece) for piece in pieces(asked, size))
+    assert meaning(answers) == meaning(answered)
+    assert len(answers) == len(answered)
 
 
 def test_server_waits_for_the_rest_of_a_job() -> None:
     for cut in range(1, len(ASKED[2])):
-        peer = session(snap7_memory())
+        peer = session(nodes7_memory())
         peer.feed(b"".join(ASKED[:2]))
         assert peer.feed(ASKED[2][:cut]) == b""
         assert meaning(peer.feed(ASKED[2][cut:])) == meaning(ANSWERED[2])
 
 
-def test_client_asks_as_nodes7_did() -> None:
+def test_client_connects_as_nodes7_did() -> None:
     assert s7.Connect(2, 0, 0x0A, b"\1\0", b"\1\1").encode(s7.CR) == ASKED[0][4:]
     assert s7.parse_connect(s7.connection_request(0, 1)) == s7.Connect(1, 0, 0x0A, b"\1\0", b"\1\1")
     assert s7.parse_connect(s7.connection_request(2, 3)).called == b"\1\x43"
     assert s7.setup_request(960, 8) == ASKED[1][7:]
-    for raw in ASKED[2:]:
-        job = s7.parse_message(raw[7:])
-        items = s7.parse_items(job.parameters)
-        if job.function == s7.READ_VAR:
-            built = s7.read_request(items)
-        else:
-            values = s7.parse_values(job.data, len(items), answer=False)
-            built = s7.write_request([(item, data) for item, (_, data) in zip(items, values, strict=True)])
-        again = s7.parse_message(built)
-        assert again.parameters == job.parameters
-        assert len(again.data) == len(job.data)
-        if job.data:
-            assert s7.parse_values(again.data, len(items), answer=False) == values
+
+
+@pytest.mark.parametrize("raw", [data for who, data in NODES7[4:] + SNAP7[4:] if who == "client"])
+def test_client_asks_as_others_did(raw: bytes) -> None:
+    job = s7.parse_message(raw[7:])
+    items = [item for item in s7.parse_items(job.parameters) if item is not None]
+    if job.function == s7.READ_VAR:
+        assert s7.parse_message(s7.read_request(items)).parameters == job.parameters
+        return
+    values = [data for _, data in s7.parse_values(job.data, len(items), answer=False)]
+    again = s7.parse_message(s7.write_request(list(zip(items, values, strict=True))))
+    assert again.parameters == job.parameters
+    assert [data for _, data in s7.parse_values(again.data, len(items), answer=False)] == values
+    assert len(again.data) == len(job.data)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64, 100_000])
@@ -157,7 +176,7 @@ def test_an_empty_fragment_does_no_harm() -> None:
 
 
 def test_both_sides_fragment_to_the_tpdu_size_of_the_confirmation() -> None:
-    peer, codec = session(snap7_memory()), ClientCodec()
+    peer, codec = session(nodes7_memory()), ClientCodec()
     codec.feed(peer.feed(codec.encode(s7.Connect(1, 0, 7, b"\1\0", b"\1\1").encode(s7.CR))[1]))
     codec.feed(peer.feed(codec.encode(s7.setup_request(960, 1))[1]))
     items = [s7.Area(s7.DATA_BLOCK, 1, 8 * at, 16) for at in range(15)]
@@ -184,7 +203,7 @@ def test_a_server_that_ends_the_connection_is_a_framing_error_once_connected() -
 
 def mutations() -> st.SearchStrategy[bytes]:
     """Third parties' bytes with some changed, left out or doubled: closer to the mark than random bytes."""
-    base = st.sampled_from([*ASKED, *ANSWERED, b"".join(ANSWERED), b"".join(ASKED)])
+    base = st.sampled_from([*(data for _, data in NODES7 + SNAP7), b"".join(ANSWERED), b"".join(ASKED)])
     changes = st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=4), st.integers(0, 3)), max_size=4)
 
     def mutate(data: bytes, edits: list[tuple[int, bytes, int]]) -> bytes:
@@ -225,7 +244,7 @@ def test_any_message_is_an_answer_or_a_framing_error(tail: bytes, kind: int) -> 
 
 @given(st.lists(st.one_of(st.binary(max_size=64), mutations()), max_size=4))
 def test_any_bytes_from_a_client_are_answered_or_a_framing_error(received: list[bytes]) -> None:
-    peer = session(snap7_memory())
+    peer = session(nodes7_memory())
     for data in [*ASKED[:2], *received]:
         try:
             s7.Reader().feed(peer.feed(data))
@@ -251,7 +270,7 @@ def connected(memory: Memory, pdu: int = 960) -> tuple[ClientCodec, Session]:
 
 
 def test_server_refuses_another_rack_or_slot() -> None:
-    codec, peer = ClientCodec(), session(snap7_memory())
+    codec, peer = ClientCodec(), session(nodes7_memory())
     answer = exchange(codec, peer, s7.connection_request(0, 2))
     assert answer[1] == s7.DR and peer.ended
 
@@ -272,7 +291,7 @@ def test_server_refuses_another_rack_or_slot() -> None:
     ],
 )
 def test_server_answers_each_item_for_itself(item: s7.Area, code: int) -> None:
-    memory = snap7_memory()
+    memory = nodes7_memory()
     memory.no_access.add((s7.DATA_BLOCK, 2))
     codec, peer = connected(memory)
     good = s7.Area(s7.DATA_BLOCK, 1, 0, 2)
@@ -284,7 +303,7 @@ def test_server_answers_each_item_for_itself(item: s7.Area, code: int) -> None:
 
 
 def test_server_refuses_what_it_does_not_know_or_cannot_send() -> None:
-    codec, peer = connected(snap7_memory(), pdu=240)
+    codec, peer = connected(nodes7_memory(), pdu=240)
     whole = s7.Area(s7.DATA_BLOCK, 1, 0, 222)
     assert s7.parse_read(exchange(codec, peer, s7.read_request([whole])), 1)[0][0] == s7.OK
     larger = s7.Area(s7.DATA_BLOCK, 1, 0, 223)
