@@ -10,7 +10,6 @@ import gc
 import logging
 import mmap
 import os
-import select
 import signal
 import socket
 import struct
@@ -222,17 +221,23 @@ class Daemon:
         child.backoff = min(LAST_RESTART_S, child.backoff * 2)
 
     def _restart(self, child: Child) -> None:
-        """Starts a child anew. A loop begins with what the record holds: commands and frames of its past are void."""
         if child is self.loop:
-            if select.select([self.wiring.commits[1]], [], [], 0)[0] and self.recorder.pid:
-                child.restart_at = time.monotonic() + 0.05
-                return
-            for end, _ in (*self.wiring.fieldbuses, self.wiring.watcher, self.wiring.commits):
-                while channel.drain(end):
-                    pass
+            self._turn_page()
         child.restarts += 1
         child.fork()
         log.info("%s is started again", child.name)
+
+    def _turn_page(self) -> None:
+        """Before a new life of the loop: all that the last one committed is in the record, and a new run begins there.
+
+        Commands and frames that the last one left behind are void.
+        """
+        self._stop([self.recorder], STOP_S["edge-recorder"])
+        for end, _ in (*self.wiring.fieldbuses, self.wiring.watcher, self.wiring.commits):
+            while channel.drain(end):
+                pass
+        self.run_id = time.time_ns()
+        self.recorder.fork()
 
     def _end(self) -> None:
         """Ends everything in order: the loop, then the outputs at failsafe, then the record, then who watches."""

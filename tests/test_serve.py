@@ -86,14 +86,12 @@ def test_a_killed_process_comes_back_and_the_batch_ends(cell, name: str) -> None
     os.kill(old, signal.SIGKILL)
     until(lambda: descendants(daemon.pid).get(name, old) != old, f"{name} again")
     assert f"{name} was killed (SIGKILL)" in daemon.said
-    state = daemon.await_state(batch, "running", "held")["state"]
-    if name in ("edge-s7", "edge-modbus", "edge-opcua"):
-        state = daemon.await_state(batch, "held")["state"]
-    if state == "held":
+    if daemon.await_state(batch, "running", "held")["state"] == "held":
         daemon.up()
         until(lambda: daemon.post(f"/api/batches/{batch}/restart")[0] == 200, "the restart")
     answer(daemon, batch)
     daemon.await_state(batch, "complete")
+    assert edge("batch", batch, "--state", daemon.state_dir).stdout.count("Look at the label") == 1
 
 
 def test_a_killed_loop_leaves_failsafe_and_comes_back_with_the_batch_held(cell, tmp_path: Path) -> None:
