@@ -77,7 +77,7 @@ CELL_VALUES = [value for _, _, value in CELL]
 
 @contextlib.asynccontextmanager
 async def simulated(of: list[Point], *, pdu: int = 240, **settings: Any) -> AsyncIterator[tuple[S7Plc, Settings]]:
-    chosen = Settings(host="127.0.0.1", **settings)
+    chosen = Settings(host="127.0.0.1", timeout=10.0, **settings)
     plc = S7Plc("plc", of, chosen, pdu=pdu)
     reached = await plc.start("127.0.0.1", 0)
     try:
@@ -441,29 +441,33 @@ async def listening(
         await server.wait_closed()
 
 
+class Last(bytes):
+    """An answer after which the PLC closes the connection."""
+
+
 @contextlib.asynccontextmanager
-async def odd_plc(change: Callable[[bytes], bytes | None], *, good: int = 2) -> AsyncIterator[Settings]:
-    """A PLC whose answers, after the first `good`, are changed on their way; None: it closes the connection."""
+async def odd_plc(change: Callable[[bytes], bytes], *, good: int = 2, timeout: float = 10.0) -> AsyncIterator[Settings]:
+    """A PLC whose answers, after the first `good`, are changed on their way."""
     memory = S7Plc("odd", CELL_POINTS, Settings(host="127.0.0.1")).memory
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session, frames, answered = Session(memory, rack=0, slot=1, pdu=240), s7.Reader(), 0
         while data := await reader.read(65536):
             frames.feed(data)
-            answer: bytes | None = session.feed(data)
+            answer = session.feed(data)
             answered += 1
             if answered > good:
-                answer = change(answer or b"")
-            if answer is None:
-                return
+                answer = change(answer)
             writer.write(answer)
+            if isinstance(answer, Last):
+                return
 
     async with listening(serve) as port:
-        yield Settings(host="127.0.0.1", port=port, timeout=0.2)
+        yield Settings(host="127.0.0.1", port=port, timeout=timeout)
 
 
 async def test_a_peer_that_falls_silent_is_lost_within_the_deadline() -> None:
-    async with odd_plc(lambda _: b"") as settings, connected(settings, CELL_POINTS) as driver:
+    async with odd_plc(lambda _: b"", timeout=0.5) as settings, connected(settings, CELL_POINTS) as driver:
         with pytest.raises(DeviceError, match="did not answer") as caught:
             await driver.scan()
         assert caught.value.status == BAD_TIMEOUT
@@ -471,7 +475,7 @@ async def test_a_peer_that_falls_silent_is_lost_within_the_deadline() -> None:
 
 @pytest.mark.parametrize("good", [0, 1])
 async def test_a_peer_that_never_sets_up_is_no_connection(good: int) -> None:
-    async with odd_plc(lambda _: b"", good=good) as settings:
+    async with odd_plc(lambda _: b"", good=good, timeout=0.5) as settings:
         driver = S7Driver(settings, CELL_POINTS, {})
         with pytest.raises(DeviceError):
             await driver.connect()
@@ -479,7 +483,7 @@ async def test_a_peer_that_never_sets_up_is_no_connection(good: int) -> None:
 
 
 async def test_a_peer_that_closes_on_the_connection_request_may_have_another_slot() -> None:
-    async with odd_plc(lambda _: None, good=0) as settings:
+    async with odd_plc(lambda _: Last(), good=0) as settings:
         driver = S7Driver(settings, CELL_POINTS, {})
         with pytest.raises(DeviceError, match="rack 0, slot 1") as caught:
             await driver.connect()
@@ -495,23 +499,15 @@ async def test_a_write_to_a_silent_peer_is_not_repeated() -> None:
         writes += 1
         return b""
 
-    async with odd_plc(count) as settings, connected(settings, CELL_POINTS) as driver:
+    async with odd_plc(count, timeout=0.5) as settings, connected(settings, CELL_POINTS) as driver:
         with pytest.raises(DeviceError):
             await driver.write({0: 1.0})
         assert writes == 1
 
 
-async def test_a_peer_that_closes_in_the_middle_of_an_answer() -> None:
-    closing: list[bytes] = []
-
-    def half(answer: bytes) -> bytes | None:
-        return None if closing else (closing.append(answer), answer[:20])[1]
-
-    async with odd_plc(half) as settings, connected(settings, CELL_POINTS) as driver:
-        scan = asyncio.create_task(driver.scan())
-        with pytest.raises(DeviceError):
-            await scan
-    async with odd_plc(lambda _: None) as settings, connected(settings, CELL_POINTS) as driver:
+@pytest.mark.parametrize("sent", [0, 1, 4, 7, 20, 40])
+async def test_a_peer_that_closes_in_the_middle_of_an_answer(sent: int) -> None:
+    async with odd_plc(lambda answer: Last(answer[:sent])) as settings, connected(settings, CELL_POINTS) as driver:
         with pytest.raises(DeviceError, match="closed by the device"):
             await driver.scan()
 
@@ -557,8 +553,8 @@ async def test_any_answer_is_a_reading_or_a_device_error(seed: int) -> None:
             spoiled[at : at + rng.randint(0, 2)] = rng.randbytes(rng.randint(0, 2))
         return bytes(spoiled)
 
-    async with odd_plc(spoil, good=seed % 3) as settings:
-        driver = S7Driver(msgspec.structs.replace(settings, timeout=0.05), CELL_POINTS, {})
+    async with odd_plc(spoil, good=seed % 3, timeout=0.05) as settings:
+        driver = S7Driver(settings, CELL_POINTS, {})
         with contextlib.suppress(DeviceError):
             await driver.connect()
             await driver.scan()
@@ -658,7 +654,7 @@ async def test_reads_snap7s_server(snap7_server: tuple[Snap7Server, dict[str, by
         Point("lost", "DB9.DBW0", parse_type("int16")),
         Point("far", "DB1.DBW70", parse_type("int16")),
     ]
-    async with connected(Settings(host="127.0.0.1", port=port), wanted) as driver:
+    async with connected(Settings(host="127.0.0.1", port=port, timeout=10.0), wanted) as driver:
         readings = await driver.scan()
         assert [reading.value for reading in readings[:-2]] == CELL_VALUES
         assert [reading.status for reading in readings[-2:]] == [BAD_NODE_UNKNOWN, BAD_OUT_OF_RANGE]
@@ -670,7 +666,7 @@ async def test_reads_snap7s_server(snap7_server: tuple[Snap7Server, dict[str, by
 async def test_lists_the_data_blocks_of_snap7s_server(
     snap7_server: tuple[Snap7Server, dict[str, bytearray], int],
 ) -> None:
-    async with connected(Settings(host="127.0.0.1", port=snap7_server[2]), CELL_POINTS) as driver:
+    async with connected(Settings(host="127.0.0.1", port=snap7_server[2], timeout=10.0), CELL_POINTS) as driver:
         assert [node.address for node in await driver.browse()] == ["DB1.DBB0", "DB7.DBB0"]
         assert (await driver.scan())[0].status == GOOD
     async with simulated(CELL_POINTS) as (_, settings), connected(settings, CELL_POINTS) as driver:
