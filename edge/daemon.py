@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,7 @@ FIRST_RESTART_S, LAST_RESTART_S, STEADY_S = 0.1, 10.0, 30.0
 STOP_S = {"edge-loop": 0.5, "edge-recorder": 1.0, "watcher": 1.0}
 FIELDBUS_STOP_S = 2.5
 _PR_SET_PDEATHSIG = 1
+_COUNT = struct.Struct("Q")
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
@@ -47,7 +48,6 @@ class Child:
         self.started = 0.0
         self.restart_at = 0.0
         self.backoff = FIRST_RESTART_S
-        self.restarts = 0
 
     def fork(self) -> None:
         """Starts the process. It ends with the daemon, whatever happens to that."""
@@ -80,6 +80,26 @@ class Child:
             os._exit(code)
 
 
+class Tally(Mapping[str, int]):
+    """How often each process was started again, in memory that the forked ones see too."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.memory = mmap.mmap(-1, 8 * len(self.names))
+
+    def __getitem__(self, name: str) -> int:
+        return _COUNT.unpack_from(self.memory, 8 * self.names.index(name))[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, name: str) -> None:
+        _COUNT.pack_into(self.memory, 8 * self.names.index(name), self[name] + 1)
+
+
 class Wiring(msgspec.Struct, frozen=True):
     """Every pair of sockets: first the loop's (or the fieldbus process's) end, then the other's."""
 
@@ -106,11 +126,11 @@ def wire(plan: Plan) -> Wiring:
 class Watcher(msgspec.Struct, frozen=True):
     """The process that watches the loop and commands it: the API, or a terminal. When `last`, its end is the daemon's.
 
-    `work` gets the socket to the loop and those from the fieldbus processes.
+    `work` gets the socket to the loop, those from the fieldbus processes, and how often each process was restarted.
     """
 
     name: str
-    work: Callable[[socket.socket, list[socket.socket]], None]
+    work: Callable[[socket.socket, list[socket.socket], Mapping[str, int]], None]
     last: bool = False
 
 
@@ -131,6 +151,7 @@ class Daemon:
         self.buses = [Child(f"edge-{name}", self._fieldbus(name, ends[1], stats[0])) for name, ends, stats in buses]
         self.seat = Child(watcher.name, self._watch)
         self.children = [self.recorder, *self.buses, self.loop, self.seat]
+        self.restarts = Tally([child.name for child in self.children])
         self.notify = Notify()
 
     def _loop(self) -> None:
@@ -151,7 +172,7 @@ class Daemon:
         return lambda: fieldbus.run(self.plan.cell, name, end, stats)
 
     def _watch(self) -> None:
-        self.watcher.work(self.wiring.watcher[1], [ends[1] for ends in self.wiring.stats])
+        self.watcher.work(self.wiring.watcher[1], [ends[1] for ends in self.wiring.stats], self.restarts)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -181,7 +202,7 @@ class Daemon:
             for child in self.children:
                 if not child.pid and now >= child.restart_at:
                     self._restart(child)
-            cycle = struct.unpack("Q", self.cycles[:8])[0]
+            cycle = _COUNT.unpack_from(self.cycles)[0]
             if cycle != seen:
                 seen, moved = cycle, now
                 self.notify.alive()
@@ -223,7 +244,7 @@ class Daemon:
     def _restart(self, child: Child) -> None:
         if child is self.loop:
             self._turn_page()
-        child.restarts += 1
+        self.restarts.add(child.name)
         child.fork()
         log.info("%s is started again", child.name)
 
@@ -233,7 +254,9 @@ class Daemon:
         Commands and frames that the last one left behind are void.
         """
         self._stop([self.recorder], STOP_S["edge-recorder"])
-        for end, _ in (*self.wiring.fieldbuses, self.wiring.watcher, self.wiring.commits):
+        ours = [end for end, _ in (*self.wiring.fieldbuses, self.wiring.watcher)]
+        # The recorder's ends are empty unless it was down too: the numbers of one run must not be taken for the next's.
+        for end in (*ours, *self.wiring.commits, self.wiring.journal[1]):
             while channel.drain(end):
                 pass
         self.run_id = time.time_ns()
