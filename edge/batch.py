@@ -13,6 +13,7 @@ from edge.program import Texts
 class BranchState(msgspec.Struct, omit_defaults=True):
     """One branch of control: the block it runs and where it stands in it.
 
+    `path` are the names of the parallels' branches around it, its own last, joined by `/`; "" in the recipe's body.
     `at` is the step that is active or next, `entered` how many steps from the block's start have been entered (their
     start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has.
     `since` is the clock when it began, `limit` its time limit, `wait` its waiting time; `stage` and `rounds` are the
@@ -20,7 +21,7 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     """
 
     block: tuple[int, ...]
-    name: str = ""
+    path: str = ""
     at: int = 0
     entered: int = 0
     needs: int = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from drivers.value import BAD_TIMEOUT, BAD_WAITING, GOOD, Value, is_good
+from drivers.value import BAD_TIMEOUT, BAD_WAITING, Value, is_good
 from edge import alarms, states
 from edge.batch import Alarm, BatchState, BranchState, State
 from edge.image import INPUT, OUTPUT, device_of, layouts
@@ -42,6 +42,7 @@ HEARTBEAT_NS = 100_000_000
 SILENCE_NS = 1_500_000_000
 """A device whose fieldbus process says nothing for three scans and this long is lost."""
 
+_NEVER = 1 << 62
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_batch = msgspec.msgpack.Decoder(BatchState).decode
 
@@ -73,6 +74,7 @@ class Engine:
         self.state = state if state is not None else self._first_state()
         self.events: list[Event] = []
         self.sequences = {batch.batch: self._sequence(batch) for batch in self.state.batches.values()}
+        self.next_look = 0
         self.stale = set(range(len(cell.devices))) if self.fresh else set[int]()
 
     def _first_state(self) -> State:
@@ -104,8 +106,9 @@ class Engine:
         self.events.clear()
         for packet in packets:
             self._take(packet)
-        self._watch_ages()
-        for sequence in list(self.sequences.values()):
+        if cycle >= self.next_look:
+            self._watch_ages()
+        for sequence in self.sequences.values():
             self._run(sequence, elapsed)
         if self.beats and cycle % self.beat < elapsed:
             for tag in self.beats:
@@ -113,7 +116,7 @@ class Engine:
         frames = [self.output_frame(device) for device in sorted(self.stale)]
         self.stale.clear()
         events = list(self.events)
-        return Output(frames, events, self._commit(events))
+        return Output(frames, events, self._commit(events) if events else None)
 
     def output_frame(self, device: int) -> bytes:
         """The desired levels of a device's outputs now."""
@@ -165,24 +168,12 @@ class Engine:
         state = self.state
         try:
             device = device_of(frame)
-            layout = self.layouts[device]
-            taken = layout.unpack_input(frame)
+            changed = self.layouts[device].latch(frame, state.values, state.statuses)
         except (struct.error, IndexError):
             return
-        if taken.values is None:
-            if state.up[device]:
-                state.seen[device] = state.cycle
-            return
-        state.seen[device] = state.cycle
-        first, end = layout.first, layout.end
-        if taken.statuses is None:
-            state.values[first:end] = taken.values
-            state.statuses[first:end] = [GOOD] * (end - first)
-        else:
-            pairs = zip(taken.values, taken.statuses, strict=True)
-            state.values[first:end] = [value if is_good(status) else None for value, status in pairs]
-            state.statuses[first:end] = taken.statuses
-        if not state.up[device]:
+        if state.up[device]:
+            state.seen[device] = state.cycle
+        elif changed:
             self._device_up(device)
 
     def _acknowledge(self, commit: int) -> None:
@@ -206,6 +197,7 @@ class Engine:
         self.state.up[device] = True
         self.state.reasons[device] = ""
         self.state.seen[device] = self.state.cycle
+        self.next_look = min(self.next_look, self.state.cycle + self.age_limits[device] + 1)
         self.stale.add(device)
         self._clear(f"device:{device}")
 
@@ -228,10 +220,13 @@ class Engine:
             self._change(one, "hold", say["en"], "device")
 
     def _watch_ages(self) -> None:
+        """Devices that have been silent for too long are lost. Looks again when the next one can be."""
         state = self.state
         for device, seen in enumerate(state.seen):
             if state.up[device] and state.cycle - seen > self.age_limits[device]:
                 self._device_lost(device, BAD_TIMEOUT, "its fieldbus process sends nothing")
+        due = [seen + self.age_limits[device] + 1 for device, seen in enumerate(state.seen) if state.up[device]]
+        self.next_look = min(due, default=_NEVER)
 
     def _tag(self, report: TagReport) -> None:
         if report.tag >= len(self.cell.tags):
@@ -283,17 +278,21 @@ class Engine:
         batch = sequence.batch
         if batch.state in states.ENDED:
             return
+        values, keys = self.state.values, self.state.alarm_keys
         for number, interlock in enumerate(sequence.recipe.interlocks):
-            self._interlock(sequence, number, interlock)
+            tripped = interlock.when(values, batch.variables)
+            if tripped is not False or batch.unknown_since or keys:
+                self._interlock(sequence, number, interlock, tripped)
         if batch.state in states.HANDLED:
             self._handle(sequence)
         elif batch.state in ("running", "pausing") and not batch.needs and batch.body is not None:
             batch.clock += elapsed
-            if sequence.advance(batch.body):
+            if sequence.run():
                 self._change(sequence, "finish", "all steps done", "recipe")
             elif batch.state == "pausing" and halted(batch.body):
                 self._change(sequence, "done", batch.cause, "edge")
-        self._settle(sequence)
+        if sequence.faults or sequence.touched:
+            self._settle(sequence)
 
     def _settle(self, sequence: Sequence) -> None:
         for fault in sequence.faults:
@@ -311,16 +310,12 @@ class Engine:
             if batch.state == "restarting" and self._not_ready(sequence):
                 return
             batch.handling = BranchState(sequence.recipe.handlers.get(states.HANDLED[batch.state], ()))
-        sequence.handling = True
-        done = sequence.advance(batch.handling)
-        sequence.handling = False
-        if done:
+        if sequence.run(handler=True):
             self._change(sequence, "done", batch.cause, "edge")
 
-    def _interlock(self, sequence: Sequence, number: int, interlock: Interlock) -> None:
+    def _interlock(self, sequence: Sequence, number: int, interlock: Interlock, tripped: Value | None) -> None:
         state, batch = self.state, sequence.batch
         key = f"batch:{batch.batch}:interlock:{number}"
-        tripped = interlock.when(state.values, batch.variables)
         if tripped is None:
             since = batch.unknown_since.setdefault(number, state.cycle)
             if batch.state not in states.ACTING or state.cycle - since < interlock.grace:
@@ -342,11 +337,8 @@ class Engine:
         new = states.after(batch.state, command)
         if new is None or new == batch.state:
             return False
-        if batch.handling is not None:
-            sequence.handling = True
-            sequence.cut(batch.handling)
-            sequence.handling = False
-            batch.handling = None
+        sequence.cut(handler=True)
+        batch.handling = None
         self.events.append(StateChanged(batch.batch, batch.state, new, cause, by))
         acted, batch.state, batch.cause = batch.state in states.ACTING, new, cause
         if new in states.ACTING and not acted:
@@ -360,8 +352,8 @@ class Engine:
             if batch.body is not None:
                 sequence.again(batch.body)
             self._clear_all(f"batch:{batch.batch}:")
-        if new in ("stopping", "aborting") and batch.body is not None:
-            sequence.cut(batch.body)
+        if new in ("stopping", "aborting"):
+            sequence.cut()
         if new == "aborting":
             batch.set.clear()
             batch.handler.clear()
@@ -373,8 +365,7 @@ class Engine:
     def _release(self, sequence: Sequence) -> None:
         """An ended batch: its outputs go to failsafe, its units are free."""
         batch, owners = sequence.batch, self.state.owners
-        if batch.body is not None:
-            sequence.cut(batch.body)
+        sequence.cut()
         for levels in (batch.set, batch.handler, batch.during):
             levels.clear()
         batch.prompts.clear()

@@ -7,7 +7,7 @@ the loop is alive; a record is all that the loop took in and gave out in one cyc
 import struct
 from collections.abc import Sequence
 
-from drivers.value import Value
+from drivers.value import GOOD, Value, is_good
 from edge.cell import Cell, Device, Tag
 
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
@@ -79,6 +79,7 @@ class Layout:
         self.levels = Fields([cell.tags[index] for index in self.outputs])
         self.statuses = struct.Struct(f"<{len(tags)}I")
         self.times = struct.Struct(f"<{len(tags)}q")
+        self.good = (GOOD,) * len(tags)
 
     def pack_input(
         self,
@@ -119,6 +120,28 @@ class Layout:
             times = self.times.unpack_from(frame, offset)
             offset += self.times.size
         return Input(scan, received_ns, time_ns, self.inputs.unpack(frame, offset), statuses, times)
+
+    def latch(self, frame: bytes, values: list[Value | None], statuses: list[int]) -> bool:
+        """Takes an input frame into the image: values (None where not good) and statuses of the cell's tags.
+
+        False where the frame says that nothing has changed. Raises struct.error for one that is not of this shape.
+        """
+        flags = _HEADER.unpack_from(frame)[1]
+        if flags & _UNCHANGED:
+            return False
+        offset = _HEADER.size
+        codes: Sequence[int] = self.good
+        if flags & _STATUSES:
+            codes = self.statuses.unpack_from(frame, offset)
+            offset += self.statuses.size
+        if flags & _TIMES:
+            offset += self.times.size
+        new: Sequence[Value | None] = self.inputs.unpack(frame, offset)
+        if codes is not self.good:
+            new = [value if is_good(code) else None for value, code in zip(new, codes, strict=True)]
+        values[self.first : self.end] = new
+        statuses[self.first : self.end] = codes
+        return True
 
     def pack_output(self, cycle: int, levels: Sequence[Value | None]) -> bytes:
         """An output frame: the desired level of each of `outputs`, in their order."""

@@ -69,10 +69,11 @@ def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
 
 
 class Sequence:
-    """The steps of one batch. `advance` is called once a cycle for the recipe's body and for a handler that runs.
+    """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs.
 
     `faults` gathers what must change the batch's state, `touched` the tags whose level may have changed; the engine
-    takes both after each turn.
+    takes both after each turn. `clock` is the batch's own; in a handler it is the cell's cycles, since its batch stands
+    still.
     """
 
     def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
@@ -80,39 +81,62 @@ class Sequence:
         self.recipe = recipe
         self.state = state
         self.batch = batch
+        self.steps = recipe.steps
+        self.values = state.values
+        self.variables = batch.variables
         self.emit = emit
         self.faults: list[Fault] = []
         self.touched: set[int] = set()
         self.handling = False
+        self.clock = 0
 
-    @property
-    def clock(self) -> int:
-        """The batch's clock; a handler goes by the cell's cycles, since its batch stands still."""
-        return self.state.cycle if self.handling else self.batch.clock
+    def run(self, *, handler: bool = False) -> bool:
+        """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
+        branch = self._turn(handler=handler)
+        return branch is not None and self._advance(branch)
 
-    def advance(self, branch: BranchState, path: str = "") -> bool:
+    def cut(self, *, handler: bool = False) -> None:
+        """Ends the recipe's body, or the handler, where it stands."""
+        branch = self._turn(handler=handler)
+        if branch is not None:
+            self._cut(branch)
+
+    def _turn(self, *, handler: bool) -> BranchState | None:
+        self.handling = handler
+        self.clock = self.state.cycle if handler else self.batch.clock
+        return self.batch.handling if handler else self.batch.body
+
+    def _advance(self, branch: BranchState) -> bool:
         """Runs a branch as far as it goes in this cycle; True when its last step has ended."""
-        for _ in range(STEPS_PER_CYCLE):
-            if branch.at == len(branch.block):
-                return True
-            if branch.at == branch.entered:
-                if self.batch.state in ("pausing", "paused") and not self.handling:
-                    return False
-                self._enter(branch, path)
-            step = self.recipe.steps[branch.block[branch.at]]
-            if not branch.begun and not (branch.needs <= self.state.acked and self._begin(step, branch)):
+        left = STEPS_PER_CYCLE
+        while left:
+            if not branch.begun and not self._started(branch):
+                return branch.at == len(branch.block)
+            step = self.steps[branch.block[branch.at]]
+            until = step.until
+            over = self._over(step, branch) if until is None else until(self.values, self.variables) is True
+            if over:
+                self._leave(step, branch, "done")
+            elif branch.limit < 0 or self.clock - branch.since < branch.limit or not self._time_out(step, branch):
                 return False
-            if self._over(step, branch, path):
-                self._leave(step, branch, path, "done")
-            elif not self._timed_out(step, branch, path):
-                return False
+            left -= 1
         return False
 
-    def _enter(self, branch: BranchState, path: str) -> None:
+    def _started(self, branch: BranchState) -> bool:
+        """Whether the branch's next step has begun: it is entered first, and begins when that is durable."""
+        if branch.at == len(branch.block):
+            return False
+        if branch.at == branch.entered:
+            if self.batch.state in ("pausing", "paused") and not self.handling:
+                return False
+            self._enter(branch)
+        return branch.needs <= self.state.acked and self._begin(self.steps[branch.block[branch.at]], branch)
+
+    def _enter(self, branch: BranchState) -> None:
         """Enters the next step, and with it those that follow a step which ends at once: they share one commit."""
         while branch.entered < len(branch.block):
-            step = self.recipe.steps[branch.block[branch.entered]]
-            self.emit(StepStarted(self.batch.batch, step.index, step.name, path))
+            step = self.steps[branch.block[branch.entered]]
+            self.emit(StepStarted(self.batch.batch, step.index, step.name, branch.path))
             branch.entered += 1
             if step.kind != "set":
                 break
@@ -136,7 +160,8 @@ class Sequence:
         branch.since = self.clock
         branch.wait = wait
         branch.limit = limit if step.within is not None else -1
-        branch.children = [BranchState(way.block, way.name) for way in step.branches if step.kind == "parallel"]
+        if step.kind == "parallel":
+            branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
         if step.ask is not None:
             self._ask(step, branch)
         return True
@@ -147,7 +172,7 @@ class Sequence:
         for level in levels:
             value = level.value
             if callable(value):
-                value = value(self.state.values, self.batch.variables)
+                value = value(self.values, self.variables)
             if value is None:
                 return None
             try:
@@ -161,7 +186,7 @@ class Sequence:
         """A time in cycles; 0 where none is given, None while it is unknown."""
         if not callable(amount):
             return amount or 0
-        seconds = amount(self.state.values, self.batch.variables)
+        seconds = amount(self.values, self.variables)
         return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
 
     def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
@@ -177,7 +202,7 @@ class Sequence:
 
     def _record(self, step: Step) -> bool:
         """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
-        values = [entry.value(self.state.values, self.batch.variables) for entry in step.record]
+        values = [entry.value(self.values, self.variables) for entry in step.record]
         if None in values and not self.handling:
             return False
         for entry, value in zip(step.record, values, strict=True):
@@ -206,53 +231,58 @@ class Sequence:
         self.batch.prompts[branch.prompt] = asked
         self.emit(asked)
 
-    def _over(self, step: Step, branch: BranchState, path: str) -> bool:
+    def _over(self, step: Step, branch: BranchState) -> bool:
         """Whether the active step has done its work; runs the branches inside it."""
         match step.kind:
-            case "until":
-                assert step.until is not None
-                return step.until(self.state.values, self.batch.variables) is True
             case "wait":
                 return self.clock - branch.since >= branch.wait
             case "parallel":
-                return self._advance_all(branch.children, path)
+                return self._advance_all(branch.children)
             case "choose":
-                return self._choose(step.branches, branch, path)
+                return self._choose(step.branches, branch)
             case "repeat":
                 assert step.repeat is not None
-                return self._repeat(step.repeat, branch, path)
+                return self._repeat(step.repeat, branch)
             case "ask":
                 return branch.prompt in self.batch.answers
             case "do":
                 assert step.do is not None
-                return self._do(step, step.do, branch)
-            case "set" | "record":
+                return self._do(step.do, branch)
+            case (
+                _
+            ):  # set and record end at once; until was asked by the caller, without a call, since most steps are so
                 return True
 
-    def _advance_all(self, children: list[BranchState], path: str) -> bool:
+    def _advance_all(self, children: list[BranchState]) -> bool:
         """Each branch gets its turn, whatever the others say; True when all have ended."""
-        ended = [self.advance(child, _inside(path, child.name)) for child in children]
-        return all(ended)
+        ended = True
+        for child in children:
+            if not self._advance(child):
+                ended = False
+        return ended
 
-    def _choose(self, ways: tuple[Branch, ...], branch: BranchState, path: str) -> bool:
-        """The first way whose condition is true; an unknown one before it makes the choice wait (it is no `else`).
+    def _choose(self, ways: tuple[Branch, ...], branch: BranchState) -> bool:
+        """The first way whose condition is true; where there is none it waits (IEC 61131-3, selection divergence).
 
-        A handler cannot wait for a value: there the unknown is not true.
+        An unknown condition before it makes the choice wait too: it is no `else`. A handler cannot wait for a value:
+        there the unknown is not true, and no true way is the end of the choice.
         """
         if branch.stage == 0:
             for way in ways:
-                answer = True if way.when is None else way.when(self.state.values, self.batch.variables)
+                answer = True if way.when is None else way.when(self.values, self.variables)
                 if answer is None and not self.handling:
                     return False
                 if answer:
-                    branch.children = [BranchState(way.block)]
+                    branch.children = [BranchState(way.block, branch.path)]
                     break
+            if not branch.children and not self.handling:
+                return False
             branch.stage = 1
-        return self._advance_all(branch.children, path)
+        return self._advance_all(branch.children)
 
-    def _repeat(self, repeat: Repeat, branch: BranchState, path: str) -> bool:
+    def _repeat(self, repeat: Repeat, branch: BranchState) -> bool:
         """Stage 0: shall there be a round? 1: a round runs. Each round begins in a cycle of its own."""
-        values, variables = self.state.values, self.batch.variables
+        values, variables = self.values, self.variables
         if branch.stage == 0:
             if repeat.while_ is not None:
                 answer = repeat.while_(values, variables)
@@ -262,9 +292,9 @@ class Sequence:
                 times = repeat.times(values, variables) if callable(repeat.times) else repeat.times
                 if times is None or isinstance(times, str) or branch.rounds >= times:
                     return times is not None
-            branch.children = [BranchState(repeat.block)]
+            branch.children = [BranchState(repeat.block, branch.path)]
             branch.stage = 1
-        if not self.advance(branch.children[0], path):
+        if not self._advance(branch.children[0]):
             return False
         if repeat.until is not None:
             answer = repeat.until(values, variables)
@@ -275,14 +305,14 @@ class Sequence:
         branch.children = []
         return False
 
-    def _do(self, step: Step, run: Run, branch: BranchState) -> bool:
+    def _do(self, run: Run, branch: BranchState) -> bool:
         """Stage 0: the parameters are at rest and read back so; 1: given, waiting for `running`; 2: for `done`.
 
         What an earlier run left behind counts for nothing: `done` only after `running`, `failed` only after `running`
         or once it was seen false.
         """
         phase = self.plan.phases[run.phase]
-        values, variables = self.state.values, self.batch.variables
+        values, variables = self.values, self.variables
         if branch.stage == 0 and not self._start_phase(run, branch):
             return False
         failed = phase.failed(values, variables) if phase.failed is not None else False
@@ -299,7 +329,7 @@ class Sequence:
     def _start_phase(self, run: Run, branch: BranchState) -> bool:
         tags = self.plan.cell.tags
         for level in run.parameters:
-            if not agrees(tags[level.tag], self.state.values[level.tag], self.state.levels[level.tag]):
+            if not agrees(tags[level.tag], self.values[level.tag], self.state.levels[level.tag]):
                 return False
         levels = self._levels(run.parameters)
         if levels is None:
@@ -308,42 +338,40 @@ class Sequence:
         branch.stage, branch.rounds = 1, 0
         return True
 
-    def _timed_out(self, step: Step, branch: BranchState, path: str) -> bool:
-        """Whether the step was left because of its time limit; a limit that holds or ends the batch is a fault."""
-        if branch.limit < 0 or self.clock - branch.since < branch.limit:
-            return False
+    def _time_out(self, step: Step, branch: BranchState) -> bool:
+        """The step's time limit has passed; True where it is left. A limit that holds or ends the batch is a fault."""
         if step.on_timeout != "continue":
             do = "" if self.handling else step.on_timeout
             self.faults.append(Fault(do, "timeout", alarms.timed_out(step.name, step.condition)))
         if step.on_timeout != "continue" and not self.handling:
             branch.since = self.clock
             return False
-        self._leave(step, branch, path, "timeout")
+        self._leave(step, branch, "timeout")
         return True
 
-    def _leave(self, step: Step, branch: BranchState, path: str, how: str) -> None:
+    def _leave(self, step: Step, branch: BranchState, how: str) -> None:
         for child in branch.children:
-            self.cut(child, _inside(path, child.name))
+            self._cut(child)
         self._take_back(branch)
         active = self.clock - branch.since if branch.begun else 0
-        self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, path))
+        self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, branch.path))
         self.batch.prompts.pop(branch.prompt, None)
         self.batch.answers.pop(branch.prompt, None)
         branch.at += 1
         branch.begun, branch.limit, branch.stage, branch.rounds, branch.prompt = False, -1, 0, 0, 0
         branch.children = []
 
-    def cut(self, branch: BranchState, path: str = "") -> None:
+    def _cut(self, branch: BranchState) -> None:
         """Ends the branch where it stands: every step that was entered and not left is recorded as cut."""
         while branch.at < branch.entered:
-            self._leave(self.recipe.steps[branch.block[branch.at]], branch, path, "cut")
+            self._leave(self.steps[branch.block[branch.at]], branch, "cut")
 
     def again(self, branch: BranchState) -> None:
         """Before a restart: a phase that was cut short by the hold is started anew."""
         for child in branch.children:
             self.again(child)
-        if branch.at < branch.entered and self.recipe.steps[branch.block[branch.at]].kind == "do":
-            step = self.recipe.steps[branch.block[branch.at]]
+        if branch.at < branch.entered and self.steps[branch.block[branch.at]].kind == "do":
+            step = self.steps[branch.block[branch.at]]
             assert step.do is not None
             for level in step.do.parameters:
                 branch.during.pop(level.tag, None)
@@ -359,13 +387,13 @@ def halted(branch: BranchState) -> bool:
     return bool(branch.children) and all(halted(child) for child in branch.children)
 
 
-def active(branch: BranchState, path: str = "") -> Iterator[tuple[BranchState, str]]:
+def active(branch: BranchState) -> Iterator[tuple[BranchState, str]]:
     """The branches whose step is active, innermost last, with their paths."""
     if branch.at < branch.entered:
-        yield branch, path
+        yield branch, branch.path
     for child in branch.children:
-        yield from active(child, _inside(path, child.name))
+        yield from active(child)
 
 
 def _inside(path: str, name: str) -> str:
-    return f"{path}/{name}" if path and name else path or name
+    return f"{path}/{name}" if path else name
