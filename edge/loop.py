@@ -231,14 +231,18 @@ async def _cycles(loop: Loop, cycles: mmap.mmap | None) -> None:
         loop.cycle += passed
         loop.overruns += passed - 1
         loop.lateness.add(began - (start + loop.cycle * period))
-        loop.run_cycle(loop.cycle)
+        try:
+            loop.run_cycle(loop.cycle)
+        except Exception as fault:  # a half-run cycle is no state to go on from: the process ends and starts anew
+            stopped.set_exception(fault)
+            return
         if cycles is not None:
             _CYCLE.pack_into(cycles, 0, loop.cycle)
         loop.duration.add(now_ns() - began)
 
     for bus in loop.sockets.fieldbuses:
         channel.send(bus, _HELLO)
-    running.add_signal_handler(signal.SIGTERM, stopped.set_result, None)
+    running.add_signal_handler(signal.SIGTERM, lambda: stopped.done() or stopped.set_result(None))
     running.add_reader(ticker.fd, tick)
     await stopped
     running.remove_reader(ticker.fd)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TextIO
 
@@ -36,8 +36,8 @@ def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool
         lock = Lock(state_dir, {"url": url, "cell": plan.cell.path})
         with _simulated(plan, simulate) as ready:
 
-            def work(loop: socket.socket, stats: list[socket.socket]) -> None:
-                api.run(ready, state_dir, listener, loop, stats)
+            def work(loop: socket.socket, stats: list[socket.socket], restarts: Mapping[str, int]) -> None:
+                api.run(ready, state_dir, listener, loop, stats, restarts)
 
             print(f"edge: cell {plan.cell.name}: operator's page {url}/  metrics {url}/metrics", flush=True)
             print(f"edge: journal and batch record in {state_dir}", flush=True)
@@ -56,7 +56,7 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         with (state_dir / "edge.log").open("a", encoding="utf-8") as log, _simulated(plan, simulate) as ready:
             _log_to(log)
 
-            def work(loop: socket.socket, stats: list[socket.socket]) -> None:
+            def work(loop: socket.socket, _stats: list[socket.socket], _restarts: Mapping[str, int]) -> None:
                 sys.exit(Terminal(ready, order).run(loop))
 
             code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True)).run()

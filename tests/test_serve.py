@@ -86,6 +86,7 @@ def test_a_killed_process_comes_back_and_the_batch_ends(cell, name: str) -> None
     os.kill(old, signal.SIGKILL)
     until(lambda: descendants(daemon.pid).get(name, old) != old, f"{name} again")
     assert f"{name} was killed (SIGKILL)" in daemon.said
+    until(lambda: f'edge_process_restarts_total{{process="{name}"}} 1.0' in daemon.text("/metrics"), "the count of it")
     if daemon.await_state(batch, "running", "held")["state"] == "held":
         daemon.up()
         until(lambda: daemon.post(f"/api/batches/{batch}/restart")[0] == 200, "the restart")
