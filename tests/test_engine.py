@@ -169,6 +169,16 @@ def test_choose_takes_else(cell) -> None:
     assert "Other" in choose(cell(CHOOSE))
 
 
+def test_choose_without_else_waits_for_a_way(cell) -> None:
+    run = cell(CHOOSE.replace("      - else: [{name: Other, wait: 10 ms}]\n", ""))
+    assert "One" not in choose(run)
+    run.run(50)
+    assert run.state() == "running"
+    run.put("plc.count", 1)
+    run.run(6)
+    assert run.state() == "complete"
+
+
 def test_choose_waits_on_a_bad_value_instead_of_falling_to_else(cell) -> None:
     run = cell(CHOOSE)
     run.run(2)

@@ -1,0 +1,236 @@
+"""A fieldbus process against a device in memory: what it tells the loop, and how a level gets to the device."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from drivers.driver import DeviceError
+from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, GOOD, Reading, Value, is_good
+from edge import channel, fieldbus
+from edge.fieldbus import Fieldbus, Station, as_read_back
+from edge.image import INPUT, pack_tick
+from edge.messages import DeviceReport, Hello, TagReport, pack, unpack_inward
+from tests.virtual import plan_of
+
+DEADLINE_S = 10.0
+WAIT = "recipe: wait\nuses: [plc]\nsteps:\n  - wait: 10 s\n"
+
+
+class MemoryDriver:
+    """A device that keeps what is written, unless told otherwise."""
+
+    def __init__(self, settings, points: Sequence, connections: dict) -> None:
+        self.points = points
+        self.troubles: dict[str, str] = {}
+        self.memory: list[Value] = [
+            "" if one.type.kind == "string" else False if one.type.kind == "bool" else 0 for one in points
+        ]
+        self.there = True
+        self.refused: set[int] = set()
+        self.deaf: set[int] = set()
+        self.written: list[tuple[int, Value]] = []
+        self.scans = 0
+
+    async def connect(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if not self.there:
+            raise DeviceError("no answer", "look at the cable", status=BAD_NO_COMMUNICATION)
+
+    async def scan(self) -> list[Reading]:
+        self._check()
+        self.scans += 1
+        return [Reading(value, GOOD, 1_000) for value in self.memory]
+
+    async def write(self, values: Mapping[int, Value]) -> dict[int, int]:
+        self._check()
+        self.written += values.items()
+        for place, value in values.items():
+            if place not in self.refused and place not in self.deaf:
+                self.memory[place] = value
+        return {place: BAD_NOT_WRITABLE if place in self.refused else GOOD for place in values}
+
+    async def close(self) -> None:
+        pass
+
+
+class Desk:
+    """The process's parts without the process: one station of the cell `bench`, and the loop's end of the socket."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        cell = plan_of(folder, WAIT).cell
+        monkeypatch.setattr(fieldbus, "find", lambda name: MemoryDriver)
+        ours, theirs = channel.pair()
+        stats, watcher = channel.pair()
+        self.sockets = (ours, theirs, stats, watcher)
+        self.loop = theirs
+        self.bus = Fieldbus(cell, "modbus", ours, stats)
+        self.station: Station = self.bus.stations[0]
+        self.driver: MemoryDriver = self.station.driver  # type: ignore[assignment]
+        self.cell = cell
+        self.heard: list[object] = []
+        self.frames: list[bytes] = []
+
+    def place(self, tag: str) -> int:
+        return self.cell.tag(tag).index - self.station.layout.first
+
+    def want(self, **levels: Value) -> None:
+        """The loop's levels: failsafe but for those named."""
+        layout, tags = self.station.layout, self.cell.tags
+        all_levels = [levels.get(tags[index].name.split(".")[1], tags[index].failsafe) for index in layout.outputs]
+        channel.send(self.loop, layout.pack_output(1, all_levels))
+        self.bus.take()
+
+    def take(self) -> None:
+        for packet in channel.drain(self.loop):
+            if packet[0] == INPUT:
+                self.frames.append(packet)
+            else:
+                self.heard.append(unpack_inward(packet))
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                self.bus.scanned.clear()
+                await self.bus.scanned.wait()
+                self.take()
+
+    def reports(self, tag: str) -> list[TagReport]:
+        self.take()
+        return [one for one in self.heard if isinstance(one, TagReport) and one.tag == self.cell.tag(tag).index]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+    monkeypatch.setattr(fieldbus, "WRITE_AGAIN_S", 0.01)
+    monkeypatch.setattr(fieldbus, "FIRST_RETRY_S", 0.01)
+    desk = Desk(tmp_path, monkeypatch)
+    life = asyncio.create_task(desk.station.live())
+    await desk.until(lambda: desk.station.up)
+    yield desk
+    life.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await life
+    for end in desk.sockets:
+        end.close()
+
+
+async def test_a_level_is_written_and_then_settled(desk: Desk) -> None:
+    desk.want(valve=True, speed=120)
+    await desk.until(lambda: desk.station.settled)
+    assert desk.driver.memory[desk.place("plc.valve")] is True
+    assert desk.driver.memory[desk.place("plc.speed")] == 120
+    before = len(desk.driver.written)
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 5)
+    assert len(desk.driver.written) == before
+
+
+async def test_nothing_is_written_before_the_loop_has_said_anything(desk: Desk) -> None:
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 5)
+    assert desk.driver.written == []
+
+
+async def test_what_the_device_forgets_is_written_again(desk: Desk) -> None:
+    desk.want(valve=True)
+    await desk.until(lambda: desk.station.settled)
+    desk.driver.memory[desk.place("plc.valve")] = False
+    await desk.until(lambda: desk.driver.memory[desk.place("plc.valve")] is True)
+
+
+async def test_a_confirmed_write_that_is_not_applied_is_reported_once_and_when_it_is_over(desk: Desk) -> None:
+    place = desk.place("plc.valve")
+    desk.driver.deaf.add(place)
+    desk.want(valve=True)
+    await desk.until(lambda: desk.reports("plc.valve"))
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 10)
+    (report,) = desk.reports("plc.valve")
+    assert report.write and "confirmed True but still shows False" in report.text
+    desk.driver.deaf.clear()
+    await desk.until(lambda: len(desk.reports("plc.valve")) == 2)
+    assert is_good(desk.reports("plc.valve")[-1].status)
+
+
+async def test_a_refused_write_is_reported_with_its_status(desk: Desk) -> None:
+    desk.driver.refused.add(desk.place("plc.speed"))
+    desk.want(speed=100)
+    await desk.until(lambda: desk.reports("plc.speed"))
+    assert desk.reports("plc.speed")[0].status == BAD_NOT_WRITABLE
+
+
+async def test_a_new_level_overtakes_one_that_was_not_read_back_yet(desk: Desk) -> None:
+    place = desk.place("plc.valve")
+    desk.want(valve=True)
+    desk.want(valve=False)
+    desk.want(valve=True)
+    desk.want(valve=False)
+    await desk.until(lambda: desk.station.settled)
+    assert desk.driver.memory[place] is False
+
+
+async def test_a_lost_device_is_reported_found_again_and_gets_its_levels(desk: Desk) -> None:
+    desk.want(valve=True)
+    await desk.until(lambda: desk.station.settled)
+    desk.driver.there = False
+    await desk.until(lambda: desk.station.up is False)
+    desk.driver.memory[desk.place("plc.valve")] = False
+    desk.driver.there = True
+    await desk.until(lambda: desk.driver.memory[desk.place("plc.valve")] is True)
+    desk.take()
+    ups = [one.up for one in desk.heard if isinstance(one, DeviceReport)]
+    assert ups[0] is True and ups[-1] is True and False in ups
+
+
+async def test_a_fault_in_the_driver_is_that_device_s_trouble(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.driver.memory = None  # type: ignore[assignment]
+    await desk.until(lambda: desk.station.up is False)
+    assert "a fault in its driver" in caplog.text
+
+
+async def test_a_loop_that_starts_anew_is_told_everything(desk: Desk) -> None:
+    desk.take()
+    desk.heard.clear()
+    desk.frames.clear()
+    channel.send(desk.loop, pack(Hello("loop")))
+    desk.bus.take()
+    desk.take()
+    assert DeviceReport(0, True, GOOD) in desk.heard
+    assert any(desk.station.layout.unpack_input(frame).values is not None for frame in desk.frames)
+
+
+async def test_unchanged_values_cost_a_small_frame(desk: Desk) -> None:
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 5)
+    assert any(desk.station.layout.unpack_input(frame).values is None for frame in desk.frames)
+
+
+async def test_outputs_go_to_failsafe_when_the_loop_is_silent_and_wait_for_its_return(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.want(valve=True)
+    await desk.until(lambda: desk.station.settled)
+    monkeypatch.setattr(fieldbus, "SILENT_NS", 0)
+    monkeypatch.setattr(fieldbus, "SILENT_CYCLES", 0)
+    desk.bus.watch()
+    await desk.until(lambda: desk.station.settled)
+    assert desk.driver.memory[desk.place("plc.valve")] is False
+    desk.want(valve=True)
+    assert desk.station.desired[desk.place("plc.valve")] is False, "a level of a silent loop is stale"
+    channel.send(desk.loop, pack_tick(2))
+    desk.bus.take()
+    desk.take()
+    assert Hello("fieldbus") in desk.heard
+    desk.want(valve=True)
+    await desk.until(lambda: desk.driver.memory[desk.place("plc.valve")] is True)
+
+
+@pytest.mark.parametrize(("tag", "level", "raw"), [("plc.speed", 0.1, 0.10000000149011612), ("plc.program", 3.0, 3)])
+def test_a_level_is_compared_as_the_device_will_show_it(tmp_path: Path, tag: str, level: float, raw: Value) -> None:
+    found = as_read_back(plan_of(tmp_path, WAIT).cell.tag(tag), level)
+    assert found == raw and type(found) is type(raw)
