@@ -215,7 +215,8 @@ def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
     except OSError as error:
         reason = getattr(error, "reason", error)
         text = getattr(reason, "strerror", None) or str(reason)
-        raise NotDone(f"the daemon at {url} does not answer ({text.lower()}): see its log") from None
+        where = url.partition("/api/")[0]
+        raise NotDone(f"the daemon at {where} does not answer ({text.lower()}): see its log") from None
 
 
 # --- directly to the devices -----------------------------------------------------------------------------------------

@@ -105,6 +105,10 @@ def parse_value(text: str, kind: str, unit: str = "") -> Value:
     match = re.fullmatch(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*(.*?)\s*", text)
     if match is None:
         raise ValueError(f"a number was expected{f', in {unit}' if unit else ''}")
+    if match[2].startswith(","):
+        raise ValueError(f"write a point before the decimals: {text.strip().replace(',', '.')}")
+    if match[2] in ("", unit) and match[1].lstrip("+-").isdigit():
+        return int(match[1])
     number = float(match[1])
     if match[2] and match[2] != unit:
         number = _converted(number, match[2], unit)
