@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import msgspec
 
 from drivers.value import DataType, Reading, Value
+
+File = Annotated[str, msgspec.Meta(extra={"path": True})]
+"""A path among a driver's settings: relative to the file that names it, and made absolute when that is read."""
 
 
 class Point(msgspec.Struct, frozen=True):

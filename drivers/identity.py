@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from drivers.driver import DeviceError
+from drivers.driver import DeviceError, File
 from drivers.value import BAD_CONFIGURATION
 
 KEY_BITS = 2048
@@ -23,7 +23,7 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a password is kept: `{credential: NAME}` (systemd's LoadCredential) or `{file: PATH}`."""
 
     credential: str | None = None
-    file: str | None = None
+    file: File | None = None
 
     def __post_init__(self) -> None:
         if (self.credential is None) == (self.file is None):

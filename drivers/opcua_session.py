@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from drivers import identity
-from drivers.driver import DeviceError
+from drivers.driver import DeviceError, File
 from drivers.identity import Identity, Secret
 from drivers.value import BAD_COMMUNICATION, BAD_CONFIGURATION, BAD_NO_COMMUNICATION, BAD_TIMEOUT
 
@@ -66,7 +66,8 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An OPC UA server. `timeout` in seconds for each request (connecting has four), `batch` nodes in a request.
 
     `trust` is the path of the server's certificate, PEM or DER: where it is given no other server is spoken to.
-    `certificate` and `key` are edge's own; without them edge makes its own once and keeps it.
+    `certificate` and `key` are edge's own; without them edge makes its own once and keeps it. In a
+    cell or endpoints file these paths, and that of the password, are relative to that file.
     """
 
     url: str
@@ -74,9 +75,9 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str | None = None
     password: Secret | str | None = None
     password_in_clear: bool = False
-    trust: str | None = None
-    certificate: str | None = None
-    key: str | None = None
+    trust: File | None = None
+    certificate: File | None = None
+    key: File | None = None
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Collection
 from functools import cache
 from inspect import cleandoc
+from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -139,9 +140,12 @@ def _read(node: Node, shape: inspect.Type, problems: Problems) -> Any:
 
 
 def _marked(node: Node, shape: inspect.Metadata, inner: inspect.Type, problems: Problems) -> Any:
-    """A value whose type has a reader of its own, or a number that may be written with a unit (`Meta(extra=…)`)."""
+    """A value whose type says more (`Meta(extra=…)`): a reader of its own, a path, a number that may have a unit."""
     if own := _own_reader(shape):
         return own(node, problems)
+    if _is_path(shape):
+        text = as_text(node, problems)
+        return FAILED if text is None else _beside(node, text)
     unit = _unit(shape)
     if unit is None or not isinstance(inner, inspect.FloatType):
         return _read(node, inner, problems)
@@ -155,6 +159,15 @@ def _own_reader(shape: inspect.Metadata) -> Callable[[Node, Problems], Any] | No
 
 def _unit(shape: inspect.Metadata) -> str | None:
     return cast("dict[str, Any]", shape.extra or {}).get("unit")
+
+
+def _is_path(shape: inspect.Metadata) -> bool:
+    return "path" in cast("dict[str, Any]", shape.extra or {})
+
+
+def _beside(node: Node, text: str) -> str:
+    """A path as it is meant in the file that names it; `~` is the home of who runs edge, wherever the file is."""
+    return text if text.startswith("~") else str((Path(node.place.file).parent / text).absolute())
 
 
 def _words(shape: inspect.Metadata) -> dict[str, Any]:

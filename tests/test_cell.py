@@ -135,6 +135,25 @@ def test_passwords_are_kept_elsewhere(tmp_path: Path) -> None:
         assert (problem.line, problem.column) == (3, column)
 
 
+def test_files_are_found_beside_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = good(
+        tmp_path,
+        'cell: c\ndevices:\n  r: {driver: opcua, url: "opc.tcp://h:4840", user: u, password: {file: secrets/pass}, '
+        "trust: ../robot.der, certificate: ~/edge.der, key: /etc/edge.pem}\ntags: {}\n",
+    ).cell
+    settings: Any = cell.devices[0].settings
+    assert settings.password == Secret(file=f"{tmp_path}/secrets/pass")
+    assert Path(settings.trust) == tmp_path / ".." / "robot.der"
+    assert (settings.certificate, settings.key) == ("~/edge.der", "/etc/edge.pem")
+    rig = tmp_path / "rig"
+    rig.mkdir()
+    (rig / "endpoints.yaml").write_text("r: {trust: bench.der, password: {file: bench}}\n")
+    monkeypatch.chdir(rig)
+    changed: Any = apply_endpoints(cell, "endpoints.yaml", Problems()).devices[0].settings
+    assert (changed.trust, changed.password) == (f"{rig}/bench.der", Secret(file=f"{rig}/bench"))
+    assert (changed.certificate, changed.key) == (settings.certificate, settings.key)
+
+
 @pytest.mark.parametrize("driver", ["modbus", "s7", "opcua"])
 def test_a_timeout_may_have_a_unit(driver: str, tmp_path: Path) -> None:
     where = "url: 'opc.tcp://h:4840'" if driver == "opcua" else "host: h"
