@@ -134,6 +134,7 @@ class DeviceView:
             if time_ns != last[0]:
                 last = (time_ns, iso(time_ns))
             entry: Json = {"value": value, "quality": status_name(status), "time": last[1], "unit": tag.unit}
+            entry["kind"] = "float" if tag.scale is not None else tag.type.kind
             if tag.writable:
                 entry |= {"level": self.levels[tag.index], "owner": owner}
             if tag.index in self.troubles:

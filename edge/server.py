@@ -85,6 +85,7 @@ class Link:
         self.waiting: dict[int, asyncio.Future[CommandDone]] = {}
         self.ids = itertools.count(time.time_ns())
         self.heard = time.monotonic()
+        self.patience = SILENCE_S + 3 * view.plan.cell.scan_ns / 1e9
         self.greeted = 0.0
 
     async def run(self) -> None:
@@ -93,7 +94,7 @@ class Link:
             self._listen(end)
         while True:
             now = time.monotonic()
-            if self.view.alive and now - self.heard > SILENCE_S:
+            if self.view.alive and now - self.heard > self.patience:
                 log.error("the control loop is silent")
                 self.view.silence()
             if self.view.incomplete and now - self.greeted > HELLO_S:

@@ -9,6 +9,7 @@ import logging
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge import api, channel
+from edge import api, channel, record
 from tests import watched
 
 PATIENCE_S = 15.0
@@ -99,6 +100,7 @@ class Served:
 
     def renew(self) -> None:
         """A loop that knows nothing of what was; the API has taken that in when this returns."""
+        self.loop.mute = False
         self.loop.renew()
         wait_for(lambda: self._fresh(self.get("/api/state")), "the API takes in the new loop")
 
@@ -115,6 +117,28 @@ class Served:
 
     def reach(self, batch: str, state: str) -> None:
         wait_for(lambda: self.batch(batch)["state"] == state, f"{batch} is {state}")
+
+
+def record_of_one(file: Path, batch: str, state: str) -> None:
+    """A batch record with one more batch in it."""
+    new = not file.exists()
+    at = 1_767_323_045 * 10**9
+    with sqlite3.connect(file, isolation_level=None) as db:
+        if new:
+            db.executescript(record.SCHEMA)
+        number = db.execute(
+            "INSERT INTO batch VALUES (NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL)",
+            (
+                batch,
+                '[{"name": "volume", "value": 20, "unit": "L"}]',
+                state,
+                at,
+                at + 10**9 if state != "running" else None,
+            ),
+        ).lastrowid
+        db.execute("INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina')", (number, at, state))
+        db.execute("INSERT INTO recorded VALUES (?, 1, 1, ?, 6, 'filled', '12.5', 'L')", (number, at))
+    db.close()
 
 
 def main() -> None:

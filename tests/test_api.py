@@ -4,7 +4,6 @@ import http.client
 import json
 import re
 import socket
-import sqlite3
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
@@ -17,7 +16,7 @@ from edge.program import Parameter
 from edge.request import RequestError, check_answer, check_level, check_parameters
 from edge.server import MAX_STREAMS
 from tests import watched
-from tests.served import PATIENCE_S, Served, wait_for
+from tests.served import PATIENCE_S, Served, record_of_one, wait_for
 
 PLAN = watched.plan()
 FILL = PLAN.recipes["rinse-and-fill"]
@@ -93,7 +92,8 @@ def test_the_state(served):
     wait_for(lambda: served.get("/api/state")["tags"]["mixer.level"]["value"] == 12.5, "the level comes")
     state = served.get("/api/state")
     assert state["cell"] == "bottling"
-    assert state["tags"]["mixer.level"] | {"time": 0} == {"value": 12.5, "quality": "good", "time": 0, "unit": "L"}
+    level = {name: state["tags"]["mixer.level"][name] for name in ("value", "quality", "unit")}
+    assert level == {"value": 12.5, "quality": "good", "unit": "L"}
     assert set(state["recipes"]) == {"rinse-and-fill", "changeover"}
     assert served.get("/api/recipes") == state["recipes"]
 
@@ -438,28 +438,6 @@ def test_a_new_process_on_the_same_port_knows_what_runs(own):
 
 
 # --- the record ------------------------------------------------------------------------------------------------------
-
-
-def record_of_one(file, batch: str, state: str) -> None:
-    """A batch record with one more batch in it."""
-    new = not file.exists()
-    at = 1_767_323_045 * 10**9
-    with sqlite3.connect(file, isolation_level=None) as db:
-        if new:
-            db.executescript(record.SCHEMA)
-        number = db.execute(
-            "INSERT INTO batch VALUES (NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL)",
-            (
-                batch,
-                '[{"name": "volume", "value": 20, "unit": "L"}]',
-                state,
-                at,
-                at + 10**9 if state != "running" else None,
-            ),
-        ).lastrowid
-        db.execute("INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina')", (number, at, state))
-        db.execute("INSERT INTO recorded VALUES (?, 1, 1, ?, 6, 'filled', '12.5', 'L')", (number, at))
-    db.close()
 
 
 def test_batches_of_the_record_and_of_now(own):

@@ -5,9 +5,11 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.served import Served, wait_for
+from edge import record
+from tests.served import Served, record_of_one, wait_for
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=15_000)
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -378,6 +380,18 @@ def test_what_people_write_is_text_and_never_markup(visit, served):
     state(page, "running")
     expect(page.locator(".batch header")).to_contain_text('<img src=x onerror="window.hacked=1">')
     assert page.evaluate("window.hacked") is None
+
+
+def test_the_record_of_an_earlier_batch(visit, served):
+    record_of_one(served.state_dir / record.FILE, "earlier", state="complete")
+    page = visit("fr")
+    page.locator(".history [data-batch=earlier]").click()
+    details = page.locator("dialog.details")
+    expect(details.locator("h2")).to_contain_text("Rincer et remplir")
+    expect(details).to_contain_text("Terminé")
+    expect(details).to_contain_text("12,5 L")
+    page.keyboard.press("Escape")
+    expect(details).to_have_count(0)
 
 
 def test_two_pages_see_the_same(visit, served):

@@ -109,7 +109,7 @@ function Facts({ title, facts }) {
     <dl>
       ${facts.map(
         ([name, value, unit]) => html`<div><dt><bdi>${name}</bdi></dt>
-          <dd><${Quantity} value=${value} unit=${unit} given /></dd></div>`,
+          <dd><${Quantity} value=${value} unit=${unit} /></dd></div>`,
       )}
     </dl>
   </section>`;
@@ -143,7 +143,7 @@ function Steps({ steps }) {
       (one) => html`<li key=${`${one.branch}:${one.step}`} data-step=${one.name}>
         <span class="step-name">
           ${one.branch && html`<${Ltr} class="branch">${one.branch}<//> `}<bdi>${one.name}</bdi>
-          ${one.condition && html`<span class="condition"><${Ltr}>${one.condition}<//></span>`}
+          ${one.condition && one.kind !== 'ask' && html`<span class="condition"><${Ltr}>${one.condition}<//></span>`}
         </span>
         <span class="step-time">
           <${Time} seconds=${one.seconds} />

@@ -70,14 +70,14 @@ function Record({ batch }) {
   const { t } = desk;
   return html`<p><${StateMark} state=${batch.state} /></p>
     <p class="about">
-      ${t.started} <${Ltr}>${desk.day(batch.started)}<//> · ${t.by} <bdi>${batch.by}</bdi>
+      ${t.started} <bdi>${desk.day(batch.started)}</bdi> · ${t.by} <bdi>${batch.by}</bdi>
       ${batch.ended && html` · ${t.duration} <${Time} seconds=${seconds(batch)} />`}
     </p>
-    <${Rows} title=${t.parameters} rows=${batch.parameters} row=${(one) => [one.name, html`<${Quantity} ...${one} given />`]} />
+    <${Rows} title=${t.parameters} rows=${batch.parameters} row=${(one) => [one.name, html`<${Quantity} value=${one.value} unit=${one.unit} />`]} />
     <${Rows} title=${t.recorded} rows=${batch.values}
-      row=${(one) => [one.name, html`<${Quantity} ...${one} given />`, clock(desk, one.time)]} />
+      row=${(one) => [one.name, html`<${Quantity} value=${one.value} unit=${one.unit} />`, clock(desk, one.time)]} />
     <${Rows} title=${t.questions} rows=${batch.questions}
-      row=${(one) => [desk.say(one.say), one.value === null ? '—' : html`<${Quantity} ...${one} given />`, one.by ?? '']} />
+      row=${(one) => [desk.say(one.say), one.value === null ? '—' : html`<${Quantity} value=${one.value} unit=${one.unit} />`, one.by ?? '']} />
     <${Rows} title=${t.alarms} rows=${batch.alarms} row=${(one) => [desk.say(one.say), t.kinds[one.kind] ?? one.kind, clock(desk, one.raised)]} />
     <${Rows} title=${t.state} rows=${batch.states} row=${(one) => [t.states[one.state], one.cause, clock(desk, one.time)]} />
     <${Rows} title=${t.steps} rows=${batch.steps}

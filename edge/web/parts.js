@@ -43,14 +43,15 @@ export function StateMark({ state, large }) {
 /** A value in words: numbers as the language writes them, texts as they are. */
 export function valueText(desk, value) {
   if (typeof value === 'boolean') return value ? desk.t.yes : desk.t.no;
-  return typeof value === 'number' ? desk.measured(value) : String(value);
+  return typeof value === 'number' ? desk.number(value) : String(value);
 }
 
-export const Quantity = ({ value, unit, given }) => {
+/** A value with its unit; `kind` is that of a measured one. */
+export const Quantity = ({ value, unit, kind }) => {
   const desk = useDesk();
   if (typeof value === 'boolean') return html`<span class="quantity">${value ? desk.t.yes : desk.t.no}</span>`;
   if (typeof value !== 'number') return html`<bdi class="quantity">${value}</bdi>`;
-  const text = given ? desk.number(value) : desk.measured(value);
+  const text = kind ? desk.measured(value, kind) : desk.number(value);
   return html`<${Ltr} class="quantity">${text}${unit ? html` <span class="unit">${unitText(unit)}</span>` : ''}<//>`;
 };
 
@@ -69,14 +70,14 @@ export function Tag({ name, tag }) {
         ? html`<span class="value" data-on=${tag.value === true ? 'yes' : null}>
             ${typeof tag.value === 'boolean'
               ? html`<span class="lamp" aria-hidden="true"></span>${word(tag.value)}`
-              : html`<${Quantity} value=${tag.value} unit=${tag.unit} />`}
+              : html`<${Quantity} value=${tag.value} unit=${tag.unit} kind=${tag.kind} />`}
           </span>`
         : html`<span class="value none"><span aria-hidden="true">—</span></span>
             <span class="why"><bdi>${t.qualities[tag.quality] ?? tag.quality}</bdi></span>`}
       ${differs &&
       html`<span class="why">${t.set} ${typeof tag.level === 'boolean'
         ? word(tag.level)
-        : html`<${Quantity} value=${tag.level} unit=${tag.unit} />`}</span>`}
+        : html`<${Quantity} value=${tag.level} unit=${tag.unit} kind=${tag.kind} />`}</span>`}
       ${tag.trouble && good && html`<span class="why trouble"><bdi>${tag.trouble}</bdi></span>`}
     </dd>
   </div>`;

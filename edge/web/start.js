@@ -38,7 +38,7 @@ function inTheWay(t, recipe, units, devices, title) {
   return reasons;
 }
 
-const text = (desk, value) => (value === null ? '' : typeof value === 'number' ? desk.number(value) : value);
+const text = (desk, value) => (value === null ? '' : typeof value === 'number' ? desk.exact(value) : value);
 
 function Form({ name, recipe, inTheWay, onDone }) {
   const desk = useDesk();

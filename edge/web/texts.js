@@ -20,7 +20,7 @@ const en = {
   gone: 'cause gone',
   active: 'active',
   newAlarm: 'Alarm',
-  batches: 'Running',
+  batches: 'Batches',
   noBatch: 'No batch is running.',
   startTitle: 'Start a batch',
   start: 'Start',
@@ -141,7 +141,7 @@ const fr = {
   gone: 'cause disparue',
   active: 'active',
   newAlarm: 'Alarme',
-  batches: 'En cours',
+  batches: 'Lots',
   noBatch: 'Aucun lot en cours.',
   startTitle: 'Démarrer un lot',
   start: 'Démarrer',
@@ -277,7 +277,7 @@ const ar = {
   gone: 'زال السبب',
   active: 'نشط',
   newAlarm: 'إنذار',
-  batches: 'قيد التنفيذ',
+  batches: 'الدفعات',
   noBatch: 'لا توجد دفعة قيد التنفيذ.',
   startTitle: 'بدء دفعة',
   start: 'بدء',
@@ -410,7 +410,7 @@ export function speak(language) {
   const digits = [0, 1, 2, 3].map(
     (n) => new Intl.NumberFormat(locale, { minimumFractionDigits: n, maximumFractionDigits: n, useGrouping: false }),
   );
-  const plain = new Intl.NumberFormat(locale, { maximumSignificantDigits: 9, useGrouping: false });
+  const [plain, exact] = [6, 15].map((n) => new Intl.NumberFormat(locale, { maximumSignificantDigits: n, useGrouping: false }));
   const clock = new Intl.DateTimeFormat(locale, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
   const day = new Intl.DateTimeFormat(locale, { dateStyle: 'short', timeStyle: 'short', hourCycle: 'h23' });
   return {
@@ -418,14 +418,16 @@ export function speak(language) {
     dir: language === 'ar' ? 'rtl' : 'ltr',
     t: TEXTS[language],
     say: (texts) => say(texts, language),
-    /** A measured number: a float keeps as many places as a person can use, so that it does not jump about. */
-    measured: (value) => {
-      if (Number.isInteger(value) && Math.abs(value) >= 1000) return plain.format(value);
+    /** A measured number: as many places as a person can use, always as many, so that it does not jump about. */
+    measured: (value, kind) => {
+      if (kind === 'int') return digits[0].format(value);
       const size = Math.abs(value);
       return digits[size >= 1000 ? 0 : size >= 100 ? 1 : 2].format(value);
     },
-    /** A number as it was given. */
-    number: (value) => plain.format(value),
+    /** A number that stands still: six digits, which is what a 32-bit float holds. */
+    number: (value) => (Number.isInteger(value) ? digits[0] : plain).format(value),
+    /** A number to be edited. */
+    exact: (value) => exact.format(value),
     clock: (iso) => (iso ? clock.format(new Date(iso)) : ''),
     day: (iso) => (iso ? day.format(new Date(iso)) : ''),
   };
