@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 import msgspec
 
@@ -34,7 +34,7 @@ def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool
         listener = api.bind(*where)
         url = api.url(listener).rstrip("/")
         lock = Lock(state_dir, {"url": url, "cell": plan.cell.path})
-        with _simulated(plan, simulate) as ready:
+        with _simulated(plan, state_dir, simulate) as ready:
 
             def work(loop: socket.socket, stats: list[socket.socket], restarts: Mapping[str, int]) -> None:
                 api.run(ready, state_dir, listener, loop, stats, restarts)
@@ -53,7 +53,10 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
     """`edge run`: one recipe to its end, then the batch record. Gives the exit code."""
     try:
         lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
-        with (state_dir / "edge.log").open("a", encoding="utf-8") as log, _simulated(plan, simulate) as ready:
+        with (
+            (state_dir / "edge.log").open("a", encoding="utf-8") as log,
+            _simulated(plan, state_dir, simulate) as ready,
+        ):
             _log_to(log)
 
             def work(loop: socket.socket, _stats: list[socket.socket], _restarts: Mapping[str, int]) -> None:
@@ -75,23 +78,24 @@ def _log_to(stream: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _simulated(plan: Plan, simulate: bool) -> Generator[Plan]:
+def _simulated(plan: Plan, state_dir: Path, simulate: bool) -> Generator[Plan]:
     """The plan with the connections of simulated PLCs, which run meanwhile; the plan itself where none are wanted."""
     if not simulate:
         yield plan
         return
-    with tempfile.TemporaryDirectory(prefix="edge-sim-") as folder:
-        endpoints = Path(folder) / "endpoints.yaml"
-        command = [sys.executable, "-m", "hil", "up", plan.cell.path, "--endpoints", str(endpoints)]
+    endpoints = state_dir / "simulated.yaml"
+    endpoints.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "hil", "up", plan.cell.path, "--endpoints", str(endpoints)]
+    with tempfile.TemporaryFile() as said:
         simulation = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=said,
             start_new_session=True,
             preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
         )
         try:
-            _await_endpoints(simulation, endpoints)
+            _await_endpoints(simulation, endpoints, said)
             yield msgspec.structs.replace(plan, cell=_connected(plan.cell, endpoints))
         finally:
             simulation.terminate()
@@ -105,13 +109,14 @@ def _end_with_us() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
-def _await_endpoints(simulation: "subprocess.Popen[bytes]", endpoints: Path) -> None:
+def _await_endpoints(simulation: "subprocess.Popen[bytes]", endpoints: Path, said: IO[bytes]) -> None:
     until = time.monotonic() + SIMULATION_START_S
     while not endpoints.exists():
         if simulation.poll() is not None or time.monotonic() > until:
             simulation.kill()
-            said = simulation.stderr.read().decode(errors="replace").strip() if simulation.stderr else ""
-            raise CannotStart(f"the simulated PLCs did not start: {said or 'no answer in time'}")
+            said.seek(0)
+            text = said.read().decode(errors="replace").strip()
+            raise CannotStart(f"the simulated PLCs did not start: {text or 'no answer in time'}")
         time.sleep(0.02)
 
 
