@@ -20,7 +20,9 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(end: socket.socket, packet: bytes) -> bool:
-    """Sends one packet; False where the other end is full or gone: the caller decides what that means."""
+    """Sends one packet; False where it is too large, or the other end is full or gone: the caller decides what then."""
+    if len(packet) > MAX_PACKET:
+        return False
     try:
         end.send(packet)
     except OSError:

@@ -23,6 +23,7 @@ from setproctitle import setproctitle
 
 from edge import channel, fieldbus, loop, recorder
 from edge.program import Plan
+from edge.record import NoRecord
 
 log = logging.getLogger("edge.daemon")
 
@@ -177,7 +178,14 @@ class Daemon:
     # --- life --------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Runs the cell until SIGTERM or SIGINT, or until a last watcher ends; gives the exit code."""
+        """Runs the cell until SIGTERM or SIGINT, or until a last watcher ends; gives the exit code.
+
+        Raises CannotStart where the batch record cannot be read: what was unfinished would be lost.
+        """
+        try:
+            recorder.unfinished(self.state_dir)
+        except NoRecord as reason:
+            raise CannotStart(str(reason)) from None
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         setproctitle("edge-daemon")
         gc.collect()
