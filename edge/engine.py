@@ -11,8 +11,9 @@ import msgspec
 from drivers.value import BAD_TIMEOUT, BAD_WAITING, Value, is_good
 from edge import alarms, states
 from edge.batch import Alarm, BatchState, BranchState, State
-from edge.image import INPUT, OUTPUT, device_of, layouts
+from edge.image import INPUT, device_of, layouts
 from edge.messages import (
+    MESSAGE,
     Ack,
     AlarmAcknowledged,
     AlarmCleared,
@@ -105,7 +106,10 @@ class Engine:
         elapsed, state.cycle = cycle - state.cycle, cycle
         self.events.clear()
         for packet in packets:
-            self._take(packet)
+            if packet[0] == INPUT:
+                self._latch(packet)
+            elif packet[0] == MESSAGE:
+                self._take(packet)
         if cycle >= self.next_look:
             self._watch_ages()
         for sequence in self.sequences.values():
@@ -141,11 +145,6 @@ class Engine:
     # --- what comes in -----------------------------------------------------------------------------------------------
 
     def _take(self, packet: bytes) -> None:
-        if packet[0] == INPUT:
-            self._latch(packet)
-            return
-        if packet[0] == OUTPUT:
-            return
         try:
             message: Inward = unpack_inward(packet)
         except msgspec.MsgspecError:

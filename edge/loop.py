@@ -10,6 +10,7 @@ import gc
 import logging
 import mmap
 import os
+import select
 import signal
 import socket
 import struct
@@ -70,6 +71,9 @@ class Loop:
         self.engine = Engine(plan)
         self.cycle = 0
         self.first = [pack(Restore(batch)) for batch in restored]
+        self.incoming = select.epoll()
+        for end in (*sockets.fieldbuses, sockets.commits, sockets.watcher):
+            self.incoming.register(end, select.EPOLLIN)
         self.bus_of = [sockets.fieldbuses[sockets.drivers.index(device.driver)] for device in plan.cell.devices]
         self.unsent: set[int] = set()
         self.unacked: OrderedDict[int, bytes] = OrderedDict()
@@ -92,13 +96,16 @@ class Loop:
     def read(self) -> list[bytes]:
         """Drains every socket. What only concerns the sending itself (Hello) is dealt with here and goes no further."""
         inputs, self.first = self.first, []
+        came = {number for number, _ in self.incoming.poll(0)}
+        if not came:
+            return inputs
         for place, bus in enumerate(self.sockets.fieldbuses):
-            for packet in channel.drain(bus):
+            for packet in channel.drain(bus) if bus.fileno() in came else ():
                 if packet[0] == 0 and self._hello(packet, place):
                     continue
                 inputs.append(packet)
         for end in (self.sockets.commits, self.sockets.watcher):
-            for packet in channel.drain(end):
+            for packet in channel.drain(end) if end.fileno() in came else ():
                 if not self._hello(packet, None):
                     inputs.append(packet)
         return inputs
