@@ -1,10 +1,13 @@
 """The commands. Each imports what it needs when it runs, so that `edge --help` and `edge check` are quick."""
 
 import argparse
+import io
 import os
 import re
 import sys
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from edge import __version__
@@ -13,36 +16,48 @@ if TYPE_CHECKING:
     from edge.cell import Cell
     from edge.program import Plan
 
-EXIT_BAD_INPUT, EXIT_HELD, EXIT_ABORTED = 1, 3, 4
+EXIT_BAD_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _EPILOG = """examples:
   edge check recipes/bottling                           find every mistake before anything moves
-  edge run recipes/bottling/cell.yaml rinse-and-fill --simulate --answer label_ok=yes
-  edge serve recipes/bottling/cell.yaml --simulate      then open http://127.0.0.1:8088
-  edge tags recipes/bottling/cell.yaml --once           what every tag reads now
-  edge batches                                          what has been made"""
+  edge run recipes/bottling rinse-and-fill --simulate --answer label_ok=yes
+  edge serve recipes/bottling --simulate                then open http://127.0.0.1:8088
+  edge tags recipes/bottling --once                     what every tag reads now
+  edge batches                                          what has been made
+
+`edge COMMAND --help` says more of each."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; gives its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a text in Arabic may come to a terminal that knows Latin only
     parser = _parser()
     chosen = parser.parse_args(arguments)
     if not hasattr(chosen, "call"):
         parser.print_help()
-        return 2
+        return EXIT_USAGE
     try:
         return chosen.call(chosen)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+
+
+class _Form(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples as they are written, and the list of commands without a heading."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        return text.partition("\n")[2] if isinstance(action, argparse._SubParsersAction) else text  # pyright: ignore[reportPrivateUsage]
 
 
 def _parser() -> argparse.ArgumentParser:
-    form = argparse.RawDescriptionHelpFormatter
     about = "Runs the machines of a work cell: PLCs and robots over S7, Modbus and OPC UA, recipes in YAML."
-    parser = argparse.ArgumentParser("edge", description=about, epilog=_EPILOG, formatter_class=form)
+    parser = argparse.ArgumentParser("edge", description=about, epilog=_EPILOG, formatter_class=_Form)
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_check(commands)
@@ -57,20 +72,44 @@ def _parser() -> argparse.ArgumentParser:
 _Commands = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
 
 
+def _add(
+    commands: "_Commands[argparse.ArgumentParser]", name: str, summary: str, about: str, examples: str = ""
+) -> argparse.ArgumentParser:
+    epilog = f"examples:\n{indent(cleandoc(examples), '  ')}" if examples else None
+    return commands.add_parser(
+        name, help=summary, description=cleandoc(about), epilog=epilog, formatter_class=_Form, allow_abbrev=False
+    )
+
+
 def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    about = "Checks cells and recipes as a compiler checks programs: every problem at once, with its place and a hint."
-    check = commands.add_parser("check", help="find every mistake in cells and recipes", description=about)
+    check = _add(
+        commands,
+        "check",
+        "find every mistake in cells and recipes",
+        """
+        Checks cells and recipes as a compiler checks programs: every problem at once, each with its place and a hint.
+        Nothing is started and no device is asked. Exit code: 0 no mistake, 1 mistakes.
+        """,
+        """
+        edge check recipes/bottling              a folder: its cell and all recipes beside it
+        edge check recipes/bottling/fill.yaml    one recipe, against the cell.yaml beside it
+        """,
+    )
     check.add_argument(
         "paths", nargs="+", metavar="PATH", help="a folder with a cell.yaml, a cell file or a recipe file"
     )
-    check.add_argument(
-        "--format", choices=("text", "json"), default="text", help="for people (default) or for programs"
-    )
+    _add_format(check)
     check.set_defaults(call=_check)
 
 
+def _add_format(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--format", choices=("text", "json"), default="text", help="for people (default) or for programs"
+    )
+
+
 def _add_cell(command: argparse.ArgumentParser) -> None:
-    command.add_argument("cell", metavar="CELL.yaml", help="the cell file")
+    command.add_argument("cell", metavar="CELL", help="the cell file, or the folder that has it as cell.yaml")
     command.add_argument(
         "--endpoints",
         metavar="FILE",
@@ -82,22 +121,40 @@ def _add_state(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--state",
         metavar="DIR",
-        help="where journal and batch record are kept (default: $STATE_DIRECTORY, else ~/.local/state/edge/CELL)",
+        help="where journal and batch record are kept (default: $STATE_DIRECTORY, else ~/.local/state/edge/NAME with "
+        "the cell's name)",
     )
 
 
 def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    run = commands.add_parser(
+    run = _add(
+        commands,
         "run",
-        help="run one recipe to its end, with live progress",
-        description="Runs one recipe to its end. Exit code: 0 complete; 1 a mistake in a file; 3 held, stopped, or a "
-        "question that nobody could answer; 4 aborted.",
+        "run one recipe to its end, with live progress",
+        """
+        Runs one recipe to its end, shows its progress, and prints the batch record. At a terminal it takes hold,
+        restart, pause, resume, stop and abort, and the answers to questions. Ctrl-C stops the batch in order, a second
+        one aborts it, a third one ends edge at once; in each case the outputs go to failsafe.
+
+        Exit code: 0 complete; 1 it could not begin, or edge itself failed; 3 stopped: by someone, by an interlock, or
+        because it was held or asked something and there was no terminal; 4 aborted.
+        """,
+        """
+        edge run recipes/bottling rinse-and-fill --simulate --answer label_ok=yes
+        edge run cell.yaml fill --set volume=20 --set "speed=2 1/s" --by maria
+        """,
     )
     _add_cell(run)
-    run.add_argument("recipe", metavar="RECIPE", help="the recipe's name")
-    run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe")
+    run.add_argument("recipe", metavar="RECIPE", help="the recipe's name, as after `recipe:` in its file")
     run.add_argument(
-        "--answer", action="append", default=[], metavar="NAME=VALUE", help="the answer to the question `into: NAME`"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the recipe (again for more)"
+    )
+    run.add_argument(
+        "--answer",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="the answer to the question that the recipe asks `into: NAME` (again for more)",
     )
     run.add_argument("--by", default="", metavar="NAME", help="who runs it, for the record (default: your login name)")
     run.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
@@ -106,14 +163,26 @@ def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
 
 
 def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    serve = commands.add_parser(
+    serve = _add(
+        commands,
         "serve",
-        help="the daemon: operator's page, API, metrics",
-        description="Runs the cell until it is stopped (Ctrl-C, SIGTERM): the operator's page at /, the API at /api, "
-        "Prometheus metrics at /metrics. There is no login yet: listen on this machine only.",
+        "the daemon: operator's page, API, metrics",
+        """
+        Runs the cell until it is told to end (Ctrl-C, SIGTERM): the operator's page at /, the API at /api, Prometheus
+        metrics at /metrics. Its log goes to standard error. At the end the outputs go to failsafe; a batch that was
+        running is held when edge starts again. There is no login yet: listen on this machine only.
+
+        Exit code: 0 it was told to end; 1 it could not begin.
+        """,
+        """
+        edge serve recipes/bottling --simulate        then open http://127.0.0.1:8088
+        edge serve /etc/edge/cell.yaml --core 3
+        """,
     )
     _add_cell(serve)
-    serve.add_argument("--listen", default="127.0.0.1:8088", metavar="HOST:PORT", help="default: %(default)s")
+    serve.add_argument(
+        "--listen", default="127.0.0.1:8088", metavar="HOST:PORT", help="where the page is (default: %(default)s)"
+    )
     serve.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
     serve.add_argument("--core", type=int, metavar="N", help="pin the control loop to this processor core")
     _add_state(serve)
@@ -121,16 +190,24 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
 
 
 def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    tags = commands.add_parser(
+    tags = _add(
+        commands,
         "tags",
-        help="read every tag of a cell, or set outputs",
-        description="Reads every tag, live (Ctrl-C ends it) or once, with quality and time; sets outputs. Where a "
-        "daemon runs on the same state directory it goes through it, and a tag that a recipe owns is refused. Exit "
-        "code: 0 every tag was read, or all was set; 1 a mistake in the cell, a tag that is bad, a value refused.",
+        "read every tag of a cell, or set outputs",
+        """
+        Reads every tag, live (Ctrl-C ends it) or once, with quality and time; sets outputs. Where `edge serve` runs on
+        the same state directory it goes through that, and an output that a recipe owns is refused.
+
+        Exit code: 0 every tag was read, or all was set; 1 a mistake in the cell, a bad tag, a value refused.
+        """,
+        """
+        edge tags recipes/bottling --once
+        edge tags cell.yaml --set conveyor.lamp=true --set "conveyor.speed=100 mm/s"
+        """,
     )
     _add_cell(tags)
     tags.add_argument("--once", action="store_true", help="read once and end")
-    tags.add_argument("--format", choices=("text", "json"), default="text", help="for people (default) or for programs")
+    _add_format(tags)
     tags.add_argument(
         "--set",
         action="append",
@@ -143,20 +220,39 @@ def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
 
 
 def _add_batches(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    batches = commands.add_parser("batches", help="list the batches of the record", description="Lists the batches.")
-    batch = commands.add_parser("batch", help="print the record of one batch", description="Prints a batch's record.")
+    batches = _add(commands, "batches", "list the batches of the record", "Lists the batches, the latest first.")
+    batch = _add(
+        commands,
+        "batch",
+        "print the record of one batch",
+        "Prints the record of a batch: recipe, parameters, steps, states, questions, values, alarms.",
+    )
     batch.add_argument("id", metavar="ID", help="the batch, as `edge batches` lists it")
     for command in (batches, batch):
-        command.add_argument("--cell", metavar="CELL.yaml", help="the cell whose record it is (default: the only one)")
-        command.add_argument("--format", choices=("text", "json"), default="text", help="for people or for programs")
+        command.add_argument(
+            "--cell",
+            metavar="CELL",
+            help="the cell whose record it is, its file or folder (default: the only one that has a record)",
+        )
+        _add_format(command)
         _add_state(command)
     batches.set_defaults(call=_batches)
     batch.set_defaults(call=_batch)
 
 
 def _add_schema(commands: "_Commands[argparse.ArgumentParser]") -> None:
-    schema = commands.add_parser("schema", help="print the JSON Schema of a file format, for editors")
-    schema.add_argument("kind", choices=("cell", "recipe"))
+    schema = _add(
+        commands,
+        "schema",
+        "print the JSON Schema of a file format, for editors",
+        """
+        Prints the JSON Schema of cell or recipe files. An editor with the YAML language server completes and checks a
+        file that begins with the line
+
+          # yaml-language-server: $schema=PATH-OF-THE-SCHEMA
+        """,
+    )
+    schema.add_argument("kind", choices=("cell", "recipe"), help="which file format")
     schema.set_defaults(call=_schema)
 
 
@@ -185,6 +281,14 @@ def _check(chosen: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if problems.errors else 0
 
 
+def _cell_file(given: str) -> Path:
+    """A folder stands for the cell.yaml in it."""
+    from edge.plan import CELL
+
+    path = Path(given)
+    return path / CELL if os.path.isdir(path) else path  # noqa: PTH112 - Path.is_dir raises where nobody may look
+
+
 def _load(chosen: argparse.Namespace) -> "Plan | None":
     """The plan of the chosen cell; None after its problems have been printed."""
     from edge.plan import load_plan
@@ -192,7 +296,7 @@ def _load(chosen: argparse.Namespace) -> "Plan | None":
 
     problems = Problems()
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
-    plan = load_plan(Path(chosen.cell), problems, endpoints=endpoints)
+    plan = load_plan(_cell_file(chosen.cell), problems, endpoints=endpoints)
     if problems.errors or plan is None:
         print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
         return None
@@ -205,7 +309,7 @@ def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     from edge.source import Problems, report
 
     problems = Problems()
-    loaded = load_cell(Path(chosen.cell), problems)
+    loaded = load_cell(_cell_file(chosen.cell), problems)
     cell = loaded.cell if loaded is not None else None
     if cell is not None and chosen.endpoints:
         cell = apply_endpoints(cell, chosen.endpoints, problems)
@@ -221,7 +325,7 @@ def _run(chosen: argparse.Namespace) -> int:
 
     pairs = _pairs(chosen.set, "--set"), _pairs(chosen.answer, "--answer")
     if isinstance(pairs[0], str) or isinstance(pairs[1], str):
-        return _fail(next(pair for pair in pairs if isinstance(pair, str)), 2)
+        return _fail(next(pair for pair in pairs if isinstance(pair, str)), EXIT_USAGE)
     plan = _load(chosen)
     if plan is None:
         return EXIT_BAD_INPUT
@@ -236,7 +340,7 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     match = re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^:\s]+):([0-9]{1,5})", chosen.listen)
     if match is None or int(match[2]) > 65535:
-        return _fail(f"--listen {chosen.listen}: HOST:PORT was expected, as in 127.0.0.1:8088", 2)
+        return _fail(f"--listen {chosen.listen}: HOST:PORT was expected, as in 127.0.0.1:8088", EXIT_USAGE)
     plan = _load(chosen)
     if plan is None:
         return EXIT_BAD_INPUT
@@ -249,7 +353,7 @@ def _tags(chosen: argparse.Namespace) -> int:
 
     settings = _pairs(chosen.set, "--set")
     if isinstance(settings, str):
-        return _fail(settings, 2)
+        return _fail(settings, EXIT_USAGE)
     cell = _load_cell(chosen)
     if cell is None:
         return EXIT_BAD_INPUT
@@ -283,15 +387,28 @@ def _record_directory(chosen: argparse.Namespace) -> Path:
     if chosen.state or os.environ.get("STATE_DIRECTORY"):
         return _base(chosen.state)
     if chosen.cell:
-        plan_cell = re.search(r"^cell:\s*(\S+)", Path(chosen.cell).read_text(encoding="utf-8"), re.MULTILINE)
-        return _base(None) / (plan_cell[1] if plan_cell else "cell")
+        return _base(None) / _cell_name(_cell_file(chosen.cell))
     found = [folder for folder in sorted(_base(None).glob("*")) if (folder / "edge.db").exists()]
     if len(found) != 1:
         names = ", ".join(folder.name for folder in found)
         raise record.NoRecord(
-            f"there are records of several cells ({names}): name one with --state DIR" if found else "no batch yet"
+            f"there are records of several cells ({names}): name one with --cell CELL or --state DIR"
+            if found
+            else f"no batch has been recorded below {_base(None)}: name another directory with --state DIR"
         )
     return found[0]
+
+
+def _cell_name(path: Path) -> str:
+    """The name of the cell of a file, be it sound in all else or not. Raises NoRecord."""
+    from edge import record, source
+
+    problems = source.Problems()
+    node = source.load(path, problems)
+    entry = node.entries.get("cell") if node is not None else None
+    if entry is None:
+        raise record.NoRecord(next((f"{path}: {one.message}" for one in problems), f"{path} is no cell file"))
+    return entry.value.text
 
 
 def _schema(chosen: argparse.Namespace) -> int:
@@ -310,6 +427,8 @@ def _pairs(given: list[str], option: str) -> dict[str, str] | str:
         name, sign, value = pair.partition("=")
         if not sign or not name:
             return f"{option} {pair}: NAME=VALUE was expected"
+        if name in pairs:
+            return f"{option} {name} was given twice: {pairs[name]} and {value}"
         pairs[name] = value
     return pairs
 

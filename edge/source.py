@@ -123,12 +123,14 @@ def load(path: Path | str, problems: Problems) -> Node | None:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8-sig")
         lines = _LINE_BREAK.split(before)
-        problems.remember(file, data.decode("utf-8-sig", errors="replace"))
+        utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        if not utf_16:
+            problems.remember(file, data.decode("utf-8-sig", errors="replace"))
         problems.error(
             Place(file, len(lines), len(lines[-1]) + 1),
             "not-utf-8",
             f"the file is not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start}",
-            "it looks like UTF-16: save it as UTF-8" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "save it as UTF-8",
+            "it looks like UTF-16: save it as UTF-8" if utf_16 else "save it as UTF-8",
         )
         return None
     return parse(text, file, problems)
