@@ -62,3 +62,11 @@ def power_loss(recipe: str) -> Texts:
         "fr": f"{recipe} a été interrompu par une coupure de courant ou un redémarrage de edge",
         "ar": f"توقّفت {recipe} بسبب انقطاع الكهرباء أو إعادة تشغيل edge",
     }
+
+
+def stood_still(seconds: float) -> Texts:
+    return {
+        "en": f"the control loop stood still for {seconds:.2f} s",
+        "fr": f"la boucle de commande s'est arrêtée pendant {seconds:.2f} s",
+        "ar": f"توقّفت حلقة التحكم لمدة {seconds:.2f} ثانية",
+    }

@@ -60,6 +60,11 @@ class Cell(msgspec.Struct, frozen=True):
     units: dict[str, tuple[int, ...]]
     heartbeats: dict[int, int]
 
+    @property
+    def silence_ns(self) -> int:
+        """A loop that runs no cycle for so long is silent: outputs are at failsafe, and batches are held after it."""
+        return max(20 * self.scan_ns, 250_000_000)
+
     def tag(self, name: str) -> Tag:
         """The tag of this name. Raises KeyError."""
         for tag in self.tags:

@@ -69,6 +69,7 @@ class Engine:
         self.layouts = layouts(cell)
         self.unit_of = {device: unit for unit, devices in cell.units.items() for device in devices}
         self.age_limits = [plan.cycles((3 * device.every_ns + SILENCE_NS) / 1e9) for device in cell.devices]
+        self.silence = plan.cycles(cell.silence_ns / 1e9)
         self.beat = max(1, plan.cycles(HEARTBEAT_NS / 1e9))
         self.beats = dict.fromkeys(cell.heartbeats.values(), True)
         self.fresh = state is None
@@ -110,6 +111,8 @@ class Engine:
                 self._latch(packet)
             elif packet[0] == MESSAGE:
                 self._take(packet)
+        if elapsed > self.silence:
+            self._stood_still(elapsed)
         if cycle >= self.next_look:
             self._watch_ages()
         for sequence in self.sequences.values():
@@ -129,7 +132,7 @@ class Engine:
 
     def _commit(self, events: list[Event]) -> Commit | None:
         """What must be durable: all but the answers to commands; with the new state of every batch concerned."""
-        durable = tuple(event for event in events if not isinstance(event, CommandDone))
+        durable = tuple([event for event in events if not isinstance(event, CommandDone)])
         if not durable:
             return None
         number = self.state.next_commit
@@ -242,6 +245,14 @@ class Engine:
         self._raise(key, "refused", say, batch=batch, device=device, tag=tag.name)
         if owner is not None and report.write and report.tag in owner.recipe.outputs:
             self._change(owner, "hold", say["en"], "device")
+
+    def _stood_still(self, elapsed: int) -> None:
+        """The loop has run no cycle for so long that outputs are at failsafe: nothing moves again by itself."""
+        say = alarms.stood_still(elapsed * self.cell.scan_ns / 1e9)
+        for sequence in self.sequences.values():
+            if self._change(sequence, "hold", say["en"], "edge"):
+                name = sequence.batch.batch
+                self._raise(f"batch:{name}:stood-still", "stood-still", say, batch=name)
 
     # --- levels ------------------------------------------------------------------------------------------------------
 

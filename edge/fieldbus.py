@@ -31,8 +31,6 @@ from edge.messages import BOUNDS_S, DeviceReport, DeviceStats, Hello, TagReport,
 
 log = logging.getLogger("edge.fieldbus")
 
-SILENT_CYCLES = 20
-SILENT_NS = 250_000_000
 FULL_FRAME_S = 1.0
 """A full frame goes out at least this often, so that a reader who has missed one has the values again."""
 
@@ -293,8 +291,7 @@ class Fieldbus:
 
     def watch(self) -> None:
         """Drives every output to failsafe when the loop has missed its cycles."""
-        limit = max(SILENT_CYCLES * self.cell.scan_ns, SILENT_NS)
-        if not self.silent and time.monotonic_ns() - self.heard_ns > limit:
+        if not self.silent and time.monotonic_ns() - self.heard_ns > self.cell.silence_ns:
             self.silent = True
             log.warning("the loop is silent: outputs go to failsafe")
             self.failsafe()

@@ -150,7 +150,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered"):
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
-    """`kind` is interlock, device-lost, timeout, refused, phase-failed or power-loss; names where they apply."""
+    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss or stood-still."""
 
     alarm: int
     kind: str

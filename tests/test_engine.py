@@ -477,6 +477,17 @@ def test_a_fieldbus_process_that_says_nothing_loses_its_devices(cell) -> None:
     assert run.state() == "held" and run.engine.state.up == [False, False]
 
 
+def test_a_loop_that_stood_still_holds_its_batches(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.run(1, skip=30)
+    assert run.level("plc.valve") is False
+    assert run.of(AlarmRaised)[0].kind == "stood-still"
+    run.command("restart")
+    run.run(5)
+    assert run.state() == "running"
+
+
 def test_a_refused_output_holds_its_batch(cell) -> None:
     run = cell(FILL)
     run.start("fill")

@@ -210,13 +210,10 @@ async def test_unchanged_values_cost_a_small_frame(desk: Desk) -> None:
     assert any(desk.station.layout.unpack_input(frame).values is None for frame in desk.frames)
 
 
-async def test_outputs_go_to_failsafe_when_the_loop_is_silent_and_wait_for_its_return(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_outputs_go_to_failsafe_when_the_loop_is_silent_and_wait_for_its_return(desk: Desk) -> None:
     desk.want(valve=True)
     await desk.until(lambda: desk.station.settled)
-    monkeypatch.setattr(fieldbus, "SILENT_NS", 0)
-    monkeypatch.setattr(fieldbus, "SILENT_CYCLES", 0)
+    desk.bus.heard_ns -= desk.cell.silence_ns
     desk.bus.watch()
     await desk.until(lambda: desk.station.settled)
     assert desk.driver.memory[desk.place("plc.valve")] is False

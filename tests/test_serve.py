@@ -110,6 +110,20 @@ def test_a_killed_loop_leaves_failsafe_and_comes_back_with_the_batch_held(cell, 
     daemon.await_state(batch, "complete")
 
 
+def test_a_loop_that_hangs_leaves_failsafe_and_holds_the_batch_when_it_goes_on(cell, tmp_path: Path) -> None:
+    daemon, plcs = cell
+    batch = daemon.start("rinse-and-fill", volume=50)
+    daemon.await_step(batch, "Fill the mixer")
+    loop = daemon.pid_called("edge-loop")
+    os.kill(loop, signal.SIGSTOP)
+    try:
+        until(lambda: seen_at_the_plcs(plcs, tmp_path)["mixer.inlet"] is False, "the valve shut")
+    finally:
+        os.kill(loop, signal.SIGCONT)
+    held = daemon.await_state(batch, "held")
+    assert "the control loop stood still" in held["cause"]
+
+
 def test_sigterm_ends_everything_with_outputs_at_failsafe(cell, tmp_path: Path) -> None:
     daemon, plcs = cell
     batch = daemon.start("rinse-and-fill", volume=8)
