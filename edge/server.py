@@ -222,8 +222,9 @@ class Server:
         fault = self.guard.fault(request.method, headers.getall(hdrs.HOST, []), headers)
         if fault:
             raise RequestError(403, fault)
-        if request.method == "POST" and request.content_type != "application/json":
-            raise RequestError(415, "send JSON, with Content-Type: application/json")
+        plain = headers.get(hdrs.CONTENT_ENCODING, "identity") == "identity"
+        if request.method == "POST" and not (plain and request.content_type == "application/json"):
+            raise RequestError(415, "send plain JSON, with Content-Type: application/json and no Content-Encoding")
         return await handler(request)
 
     async def _body(self, request: web.Request, kind: type[_Body]) -> _Body:
@@ -410,6 +411,13 @@ def _summary(batch: BatchView) -> dict[str, Any]:
     }
 
 
+def _in_a_line(entry: logging.LogRecord) -> bool:
+    """What is wrong with a request that is no HTTP is worth a line of the log, not a traceback."""
+    if entry.exc_info is not None:
+        entry.msg, entry.args, entry.exc_info = f"{entry.getMessage()}: {entry.exc_info[1]!r}", (), None
+    return True
+
+
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
@@ -432,7 +440,16 @@ async def _serve(server: Server, listener: socket.socket) -> None:
     running = asyncio.get_running_loop()
     ended = asyncio.Event()
     running.add_signal_handler(signal.SIGTERM, ended.set)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=30)
+    http_log = logging.getLogger("edge.http")
+    http_log.addFilter(_in_a_line)
+    runner = web.AppRunner(
+        server.application(),
+        access_log=None,
+        logger=http_log,
+        auto_decompress=False,
+        shutdown_timeout=0.3,
+        keepalive_timeout=30,
+    )
     await runner.setup()
     await web.SockSite(runner, listener).start()
     tasks = [asyncio.create_task(work) for work in (server.link.run(), server.link.recall(), server.stream.run())]

@@ -39,6 +39,7 @@ class Served:
 
     def __init__(self, state_dir: Path, **settings: float) -> None:
         self.state_dir = state_dir
+        self.log = state_dir / "api.log"
         self.settings = settings
         self.loop_end, self.api_end = channel.pair()
         self.listener = api.bind("127.0.0.1", 0)
@@ -52,9 +53,9 @@ class Served:
     def start(self) -> None:
         ends = (self.listener.fileno(), self.api_end.fileno())
         more = [f"{name}={value}" for name, value in self.settings.items()]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.served", *map(str, ends), str(self.state_dir), *more], pass_fds=ends
-        )
+        command = [sys.executable, "-m", "tests.served", *map(str, ends), str(self.state_dir), *more]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, pass_fds=ends, stderr=log)
 
     def stop(self) -> int:
         """Ends the API process as systemd does; gives its exit code."""
@@ -62,10 +63,12 @@ class Served:
         return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
+        """Ends both; nothing that the tests did may have been a fault of edge itself."""
         self.stop()
         self.loop.end()
         for end in (self.loop_end, self.api_end, self.listener):
             end.close()
+        assert "Traceback" not in self.log.read_text(), self.log.read_text()
 
     def ask(
         self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None

@@ -19,6 +19,7 @@ from tests import watched
 from tests.served import PATIENCE_S, Served, record_of_one, wait_for
 
 PLAN = watched.plan()
+JSON_POST = b"POST /api/batches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FILL = PLAN.recipes["rinse-and-fill"]
 
 
@@ -275,6 +276,33 @@ def test_an_alarm_is_acknowledged(served):
     assert served.post(f"/api/alarms/{number}/acknowledge") == (200, {"alarm": int(number)})
     wait_for(lambda: served.get("/api/state")["alarms"][number]["acknowledged"], "it is acknowledged")
     assert served.post(f"/api/alarms/{number}/acknowledge")[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x00\xff garbage\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 403),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 400),
+        (b"GET /web/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /api/batches/%ff%fe HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"POST /api/batches HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (JSON_POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd", 415),
+        (JSON_POST + b"Content-Length: 20\r\n\r\n{", 408),
+    ],
+)
+def test_what_is_no_request_is_refused_and_stops_nothing(own, data, status):
+    with socket.create_connection(("127.0.0.1", own.port), PATIENCE_S) as connection:
+        connection.sendall(data)
+        assert connection.recv(65_536).split(b" ", 2)[1] == str(status).encode()
+    assert own.get("/api/state")["loop"]["alive"]
+
+
+def test_a_request_that_breaks_off(own):
+    with socket.create_connection(("127.0.0.1", own.port), PATIENCE_S) as connection:
+        connection.sendall(JSON_POST + b"Content-Length: 20\r\n\r\n{")
+    assert own.get("/api/state")["loop"]["alive"]
 
 
 # --- who may ask -----------------------------------------------------------------------------------------------------
