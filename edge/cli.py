@@ -184,7 +184,12 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "--listen", default="127.0.0.1:8088", metavar="HOST:PORT", help="where the page is (default: %(default)s)"
     )
     serve.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
-    serve.add_argument("--core", type=int, metavar="N", help="pin the control loop to this processor core")
+    serve.add_argument(
+        "--core",
+        type=int,
+        metavar="N",
+        help="pin the control loop to this processor core (default: the last of four or more)",
+    )
     _add_state(serve)
     serve.set_defaults(call=_serve)
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,33 @@ def test_a_loop_that_hangs_leaves_failsafe_and_holds_the_batch_when_it_goes_on(c
         os.kill(loop, signal.SIGCONT)
     held = daemon.await_state(batch, "held")
     assert "the control loop stood still" in held["cause"]
+
+
+def test_systemd_hears_that_it_is_ready_and_of_no_cycle_that_did_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with running(Served(tmp_path, BOTTLING)) as daemon:
+            assert b"READY=1" in notified.recv(1000)
+            assert notified.recv(1000) == b"WATCHDOG=1"
+            loop = daemon.pid_called("edge-loop")
+            os.kill(loop, signal.SIGSTOP)
+            notified.settimeout(2)
+            heard = 0
+            with contextlib.suppress(TimeoutError):
+                while notified.recv(1000):
+                    heard += 1
+            assert heard <= 4, "the watchdog is fed although no cycle runs"
+            os.kill(loop, signal.SIGCONT)
+            notified.settimeout(30)
+            assert notified.recv(1000) == b"WATCHDOG=1"
+            assert daemon.end() == 0
+        said = b""
+        while b"STOPPING=1" not in said:
+            said = notified.recv(1000)
 
 
 def test_sigterm_ends_everything_with_outputs_at_failsafe(cell, tmp_path: Path) -> None:
