@@ -517,7 +517,7 @@ class Engine:
             self.events.append(BatchRemoved(batch.batch))
             del self.state.batches[batch.batch], self.sequences[batch.batch]
             return
-        self._change(sequence, command.do, f"{command.do} by {command.by}", command.by)
+        self._change(sequence, command.do, command.cause or f"{command.do} by {command.by}", command.by)
 
     def _find(self, name: str) -> Sequence:
         sequence = self.sequences.get(name)

@@ -36,7 +36,8 @@ class TagReport(msgspec.Struct, frozen=True, tag="tag"):
 
 class Command(msgspec.Struct, frozen=True, tag="command"):
     """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set or
-    acknowledge; `id` comes back in CommandDone. Which other fields count depends on `do`.
+    acknowledge; `id` comes back in CommandDone. Which other fields count depends on `do`; `cause` is for the record,
+    where there is more to say than who gave it.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     tag: str = ""
     value: Value | None = None
     alarm: int = 0
+    cause: str = ""
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack"):
