@@ -1,16 +1,15 @@
 """A simulated Modbus/TCP PLC: a server over the coils, discrete inputs, holding and input registers of its points."""
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from drivers import modbus_codec as modbus
 from drivers.blocks import unpacker
 from drivers.driver import Point
-from drivers.link import FramingError
 from drivers.modbus_address import BIT_AREAS, READS, Place, field, place
 from drivers.modbus_codec import Refused
 from drivers.value import Value
+from hil.port import Port
 
 _READ_AREAS = {function: area for area, function in READS.items()}
 _READ_LIMITS = {area: modbus.MAX_READ_BITS if area in BIT_AREAS else modbus.MAX_READ_REGISTERS for area in READS}
@@ -92,6 +91,7 @@ class Session:
     """
 
     def __init__(self, devices: Mapping[int, Memory]) -> None:
+        self.ended = False
         self._devices = devices
         self._frames = modbus.Frames()
 
@@ -110,33 +110,6 @@ class Session:
             return bytes((unit, function | modbus.FAILED, refused.code))
 
 
-class _Connection(asyncio.Protocol):
-    """A session on a socket."""
-
-    def __init__(self, session: Session, connections: set["_Connection"]) -> None:
-        self._session = session
-        self._connections = connections
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        self._connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self.transport.write(self._session.feed(data))
-        except FramingError:
-            self.transport.abort()
-
-    def pause_writing(self) -> None:
-        self.transport.pause_reading()  # a client that does not read its answers gets no further ones
-
-    def resume_writing(self) -> None:
-        self.transport.resume_reading()
-
-
 class ModbusPlc:
     """A simulated Modbus/TCP PLC (hil.plc.SimulatedPlc). `settings` are those of the `modbus` driver."""
 
@@ -146,16 +119,11 @@ class ModbusPlc:
         self._places = [place(point) for point in points]
         self.memory = Memory(self._places)
         self._devices = {settings.unit: self.memory}
-        self._connections: set[_Connection] = set()
-        self._server: asyncio.Server | None = None
+        self.port = Port(lambda: Session(self._devices))
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
         """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""
-        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port)
-        return {"host": host, "port": self._server.sockets[0].getsockname()[1]}
-
-    def _connection(self) -> _Connection:
-        return _Connection(Session(self._devices), self._connections)
+        return await self.port.open(host, port)
 
     def read(self, index: int) -> Value:
         """The raw value of a point as it lies in memory."""
@@ -182,10 +150,4 @@ class ModbusPlc:
 
     async def stop(self) -> None:
         """Closes every connection and the port."""
-        if self._server is None:
-            return
-        self._server.close()
-        for connection in tuple(self._connections):
-            connection.transport.abort()
-        await self._server.wait_closed()
-        self._server = None
+        await self.port.close()

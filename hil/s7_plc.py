@@ -1,8 +1,7 @@
 """A simulated S7 PLC: a server of S7 communication over data blocks, bit memory, inputs and outputs."""
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from drivers import s7_codec as s7
 from drivers.blocks import Field, unpacker
@@ -10,6 +9,7 @@ from drivers.driver import Point
 from drivers.link import FramingError
 from drivers.s7_address import Place, encode, place
 from drivers.value import Value
+from hil.port import Port
 
 PARALLEL_JOBS = 8
 
@@ -128,36 +128,6 @@ class Session:
         )
 
 
-class _Connection(asyncio.Protocol):
-    """A session on a socket."""
-
-    def __init__(self, session: Session, connections: set["_Connection"]) -> None:
-        self._session = session
-        self._connections = connections
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        self._connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self.transport.write(self._session.feed(data))
-        except FramingError:
-            self.transport.abort()
-        if self._session.ended:
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        self.transport.pause_reading()  # a client that does not read its answers gets no further ones
-
-    def resume_writing(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-
-
 def _areas(places: Sequence[Place]) -> dict[tuple[int, int], bytearray]:
     """Memory for these places: I, Q and M as large as those of an S7-1200, data blocks to the next 16 bytes."""
     sizes = {(s7.INPUTS, 0): 1024, (s7.OUTPUTS, 0): 1024, (s7.MEMORY, 0): 4096}
@@ -180,20 +150,17 @@ class S7Plc:
         for at in self._places:
             if at.type.kind == "string":
                 self._bytes(at)[at.byte] = at.type.size
-        self.connections: set[_Connection] = set()
-        self._server: asyncio.Server | None = None
+        self.port = Port(self._session)
 
     def _bytes(self, at: Place) -> bytearray:
         return self.memory.areas[at.area, at.db]
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
         """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""
-        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port)
-        return {"host": host, "port": self._server.sockets[0].getsockname()[1]}
+        return await self.port.open(host, port)
 
-    def _connection(self) -> _Connection:
-        session = Session(self.memory, rack=self._settings.rack, slot=self._settings.slot, pdu=self.pdu)
-        return _Connection(session, self.connections)
+    def _session(self) -> Session:
+        return Session(self.memory, rack=self._settings.rack, slot=self._settings.slot, pdu=self.pdu)
 
     def read(self, index: int) -> Value:
         """The raw value of a point as it lies in memory; of a STRING that a client damaged, what is left."""
@@ -215,10 +182,4 @@ class S7Plc:
 
     async def stop(self) -> None:
         """Closes every connection and the port."""
-        if self._server is None:
-            return
-        self._server.close()
-        for connection in tuple(self.connections):
-            connection.transport.abort()
-        await self._server.wait_closed()
-        self._server = None
+        await self.port.close()

@@ -191,7 +191,7 @@ async def test_two_devices_at_one_address_share_a_connection() -> None:
     async with simulated(CELL_POINTS) as (plc, settings):
         first, second = (S7Driver(settings, CELL_POINTS[part], connections) for part in (slice(5), slice(5, None)))
         await asyncio.gather(first.connect(), second.connect())
-        assert len(plc.connections) == 1
+        assert len(plc.port.connections) == 1
         await asyncio.gather(first.scan(), second.scan())
         await first.close()
         assert [reading.status for reading in await second.scan()] == [GOOD] * (len(CELL) - 5)
