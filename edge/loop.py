@@ -84,6 +84,7 @@ class Loop:
         self.dropped = 0
         self.lateness = Histogram()
         self.duration = Histogram()
+        self.next_tick = self.next_snapshot = self.next_stats = 0
         self.tick_every = max(1, TICK_NS // plan.cell.scan_ns)
         self.stats_every = max(1, STATS_NS // plan.cell.scan_ns)
 
@@ -139,17 +140,20 @@ class Loop:
             for device in tuple(self.unsent):
                 if channel.send(self.bus_of[device], self.engine.output_frame(device)):
                     self.unsent.discard(device)
-        if cycle % self.tick_every == 0:
+        if cycle >= self.next_tick:
+            self.next_tick = cycle + self.tick_every
             tick = pack_tick(cycle)
             for bus in self.sockets.fieldbuses:
                 channel.send(bus, tick)
         self._commit(output.commit)
         if inputs or frames or output.events:
             self._record(pack_record(cycle, inputs, frames, pack_events(output.events)))
-        if self.ask_snapshot:
+        if self.ask_snapshot and cycle >= self.next_snapshot:
+            self.next_snapshot = cycle + self.tick_every
             state = _encode(self.engine.state)
             self.ask_snapshot = not channel.send(self.sockets.watcher, pack(Snapshot(cycle, state)))
-        if cycle % self.stats_every == 0:
+        if cycle >= self.next_stats:
+            self.next_stats = cycle + self.stats_every
             channel.send(self.sockets.watcher, pack(self.stats()))
 
     def _commit(self, commit: Commit | None) -> None:
