@@ -294,14 +294,14 @@ def _cell_file(given: str) -> Path:
     return path / CELL if os.path.isdir(path) else path  # noqa: PTH112 - Path.is_dir raises where nobody may look
 
 
-def _load(chosen: argparse.Namespace) -> "Plan | None":
-    """The plan of the chosen cell; None after its problems have been printed."""
+def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan | None":
+    """The plan of the chosen cell with these recipes (None: all); None after its problems have been printed."""
     from edge.plan import load_plan
     from edge.source import Problems, report
 
     problems = Problems()
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
-    plan = load_plan(_cell_file(chosen.cell), problems, endpoints=endpoints)
+    plan = load_plan(_cell_file(chosen.cell), problems, recipes, endpoints)
     if problems.errors or plan is None:
         print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
         return None
@@ -325,19 +325,20 @@ def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from edge import terminal
+    from edge.order import WrongOrder, order
     from edge.start import run_once
 
     pairs = _pairs(chosen.set, "--set"), _pairs(chosen.answer, "--answer")
     if isinstance(pairs[0], str) or isinstance(pairs[1], str):
         return _fail(next(pair for pair in pairs if isinstance(pair, str)), EXIT_USAGE)
-    plan = _load(chosen)
+    plan = _load(chosen, [chosen.recipe])  # a mistake in another recipe is no reason not to run this one
     if plan is None:
         return EXIT_BAD_INPUT
-    order = terminal.order(plan, chosen.recipe, pairs[0], pairs[1], chosen.by)
-    if isinstance(order, str):
-        return _fail(order)
-    return run_once(plan, order, state_directory(chosen.state, plan.cell), simulate=chosen.simulate)
+    try:
+        wanted = order(plan, chosen.recipe, pairs[0], pairs[1], chosen.by)
+    except WrongOrder as wrong:
+        return _fail(str(wrong))
+    return run_once(plan, wanted, state_directory(chosen.state, plan.cell), simulate=chosen.simulate)
 
 
 def _serve(chosen: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ from setproctitle import setproctitle
 
 from edge import channel, fieldbus, loop, recorder
 from edge.program import Plan
-from edge.record import NoRecord
+from edge.record import FILE, NoRecord, explain
 
 log = logging.getLogger("edge.daemon")
 
@@ -33,6 +33,15 @@ FIELDBUS_STOP_S = 2.5
 _PR_SET_PDEATHSIG = 1
 _COUNT = struct.Struct("Q")
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_OF_THE_TERMINAL = (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""What stops a job in a shell: a machine's control cannot stand still while its outputs stay on."""
+STOP_BATCH, ABORT_BATCH = signal.SIGUSR1, signal.SIGUSR2
+"""What a last watcher is told when the daemon is to end: it brings its batch to an end, then ends itself.
+
+Both are blocked when it starts, until it can take them.
+"""
+ABORT_S = 2.0
+"""How long a batch may take to abort when the daemon is to end at once."""
 
 
 class CannotStart(Exception):
@@ -63,7 +72,8 @@ class Child:
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends these to all; the daemon decides
+                signal.signal(number, signal.SIG_IGN)
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(0)
@@ -125,7 +135,8 @@ def wire(plan: Plan) -> Wiring:
 
 
 class Watcher(msgspec.Struct, frozen=True):
-    """The process that watches the loop and commands it: the API, or a terminal. When `last`, its end is the daemon's.
+    """The process that watches the loop and commands it: the API, or a terminal. When `last`, its end is the daemon's,
+    and it is told to end its batch (STOP_BATCH, ABORT_BATCH) before the daemon ends by a signal.
 
     `work` gets the socket to the loop, those from the fieldbus processes, and how often each process was restarted.
     """
@@ -154,6 +165,8 @@ class Daemon:
         self.children = [self.recorder, *self.buses, self.loop, self.seat]
         self.restarts = Tally([child.name for child in self.children])
         self.notify = Notify()
+        self.interrupts = 0
+        self.end_by = float("inf")
 
     def _loop(self) -> None:
         wiring = self.wiring
@@ -164,7 +177,12 @@ class Daemon:
             wiring.journal[0],
             wiring.watcher[0],
         )
-        loop.run(self.plan, sockets, recorder.unfinished(self.state_dir), self.core, self.cycles)
+        try:
+            restored = recorder.unfinished(self.state_dir)
+        except NoRecord as reason:
+            log.error("the loop cannot start: %s", reason)
+            raise SystemExit(1) from None
+        loop.run(self.plan, sockets, restored, self.core, self.cycles)
 
     def _recorder(self) -> None:
         recorder.run(self.plan, self.state_dir, self.wiring.commits[1], self.wiring.journal[1], self.run_id)
@@ -178,7 +196,7 @@ class Daemon:
     # --- life --------------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Runs the cell until SIGTERM or SIGINT, or until a last watcher ends; gives the exit code.
+        """Runs the cell until it is told to end (SIGTERM, SIGINT, SIGHUP) or a last watcher ends; gives the exit code.
 
         Raises CannotStart where the batch record cannot be read: what was unfinished would be lost.
         """
@@ -186,7 +204,10 @@ class Daemon:
             recorder.unfinished(self.state_dir)
         except NoRecord as reason:
             raise CannotStart(str(reason)) from None
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        heeded = _SIGNALS - {number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_IGN}  # nohup
+        signal.pthread_sigmask(signal.SIG_BLOCK, heeded | {STOP_BATCH, ABORT_BATCH})
+        for number in _OF_THE_TERMINAL:
+            signal.signal(number, signal.SIG_IGN)
         setproctitle("edge-daemon")
         gc.collect()
         gc.freeze()
@@ -200,8 +221,10 @@ class Daemon:
         seen, moved = -1, time.monotonic()
         while True:
             got = signal.sigtimedwait(_SIGNALS, self._pause())
-            if got is not None and got.si_signo in (signal.SIGTERM, signal.SIGINT):
-                return 0 if got.si_signo == signal.SIGTERM or not self.watcher.last else 3
+            if got is not None and got.si_signo != signal.SIGCHLD and self._told(got.si_signo):
+                return 3 if self.watcher.last else 0
+            if time.monotonic() > self.end_by:
+                return 3
             for child, status in self._reap():
                 if child is self.seat and self.watcher.last:
                     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 1
@@ -214,10 +237,25 @@ class Daemon:
             if cycle != seen:
                 seen, moved = cycle, now
                 self.notify.alive()
-            elif now - moved > 10 and self.loop.pid:
+            elif now - max(moved, self.loop.started) > 10 and self.loop.pid:
                 log.error("the loop has not run a cycle for 10 s: it is ended and started anew")
                 os.kill(self.loop.pid, signal.SIGKILL)
                 moved = now
+
+    def _told(self, number: int) -> bool:
+        """A signal that ends the daemon: whether it ends now. A last watcher ends its batch first.
+
+        Ctrl-C stops the batch, again aborts it, again ends all at once. SIGTERM and SIGHUP leave it ABORT_S.
+        """
+        if not self.watcher.last or not self.seat.pid:
+            return True
+        if number != signal.SIGINT:
+            self.end_by = min(self.end_by, time.monotonic() + ABORT_S)
+        else:
+            self.interrupts += 1
+        if self.interrupts <= 2:
+            os.kill(self.seat.pid, STOP_BATCH if self.interrupts == 1 and number == signal.SIGINT else ABORT_BATCH)
+        return self.interrupts > 2
 
     def _pause(self) -> float:
         now = time.monotonic()
@@ -324,7 +362,10 @@ class Lock:
             self.path = state_dir / "daemon.json"
             self.file = self.path.open("a+b")
         except OSError as error:
-            raise CannotStart(f"the state directory {state_dir} cannot be used: {error.strerror}") from None
+            raise CannotStart(
+                f"the state directory {state_dir} cannot be used: {error.strerror}: "
+                "give one that edge's user may write with --state DIR"
+            ) from None
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -333,9 +374,12 @@ class Lock:
                 f"edge runs on {state_dir} already (process {holder.get('pid', '?')}, {holder.get('url', 'no API')})"
             ) from None
         os.set_inheritable(self.file.fileno(), False)
-        self.file.truncate(0)
-        self.file.write(msgspec.json.encode({"pid": os.getpid(), **about}))
-        self.file.flush()
+        try:
+            self.file.truncate(0)
+            self.file.write(msgspec.json.encode({"pid": os.getpid(), **about}))
+            self.file.flush()
+        except OSError as error:
+            raise CannotStart(explain(error, state_dir / FILE)) from None
 
     def release(self) -> None:
         self.file.truncate(0)

@@ -527,8 +527,18 @@ def _cell(character: str) -> tuple[str, int]:
     return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
+    """A text as a terminal may be given it: what would move its cursor is shown as a code."""
     return "".join(_cell(character)[0] for character in text)
+
+
+def clip(text: str, columns: int) -> str:
+    """The same, cut to so many columns."""
+    cells = [_cell(character) for character in text]
+    if sum(width for _, width in cells) <= columns:
+        return "".join(shown for shown, _ in cells)
+    ends = list(itertools.accumulate(width for _, width in cells))
+    return "".join(shown for (shown, _), end in zip(cells, ends, strict=True) if end < columns) + "…"
 
 
 def _excerpt(line: str, column: int, length: int) -> tuple[str, str]:
@@ -549,17 +559,17 @@ def report(problems: Problems, *, color: bool = False) -> str:
     blocks: list[str] = []
     for problem in problems:
         tone = red if problem.severity == "error" else yellow
-        place = _safe(f"{problem.file}:{problem.line}:{problem.column}")
-        block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {_safe(problem.message)}{plain}"]
+        place = safe(f"{problem.file}:{problem.line}:{problem.column}")
+        block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {safe(problem.message)}{plain}"]
         lines = problems.lines(problem.file)
         number = str(problem.line)
         if problem.line <= len(lines) and lines[problem.line - 1].strip():
             shown, carets = _excerpt(lines[problem.line - 1], problem.column, problem.length)
             block += [f" {blue}{number} |{plain} {shown}", f" {' ' * len(number)} {blue}|{plain} {tone}{carets}{plain}"]
         if problem.hint:
-            block.append(f" {' ' * len(number)} {blue}={plain} hint: {_safe(problem.hint)}")
+            block.append(f" {' ' * len(number)} {blue}={plain} hint: {safe(problem.hint)}")
         blocks.append("\n".join(block) + "\n")
-    blocks += [f"… and {count} more in {_safe(file)}\n" for file, count in sorted(problems.left_out.items())]
+    blocks += [f"… and {count} more in {safe(file)}\n" for file, count in sorted(problems.left_out.items())]
     if not blocks:
         return ""
     counts = ((problems.errors, "error"), (problems.warnings, "warning"))

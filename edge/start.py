@@ -16,12 +16,15 @@ from typing import IO, TextIO
 
 import msgspec
 
-from edge import record
+from edge import channel, record, recorder, states
+from edge.batch import BatchState
 from edge.cell import Cell
+from edge.console import Console
 from edge.daemon import CannotStart, Daemon, Lock, Watcher
+from edge.order import Order
 from edge.program import Plan
 from edge.source import Problems, report
-from edge.terminal import Order, Terminal
+from edge.terminal import Terminal
 
 SIMULATION_START_S = 30.0
 
@@ -52,19 +55,22 @@ def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool
 
 def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> int:
     """`edge run`: one recipe to its end, then the batch record. Gives the exit code."""
+    console = Console()
     try:
         lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
-        with (
-            (state_dir / "edge.log").open("a", encoding="utf-8") as log,
-            _simulated(plan, state_dir, simulate) as ready,
-        ):
+        _refuse_interrupted(plan, state_dir)
+        with _log_file(state_dir) as log, _simulated(plan, state_dir, simulate) as ready, console.keys_alone():
             _log_to(log)
+            lines, told = channel.pair()
+            logging.getLogger().addHandler(_Telling(told))
 
             def work(loop: socket.socket, _stats: list[socket.socket], _restarts: Mapping[str, int]) -> None:
-                sys.exit(Terminal(ready, order).run(loop))
+                sys.exit(Terminal(ready, order, console, lines).run(loop))
 
             code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True), _spare_core()).run()
         lock.release()
+        for line in channel.drain(lines):  # what came when the terminal had ended, or why it did
+            print(f"edge: {line.decode()}: see {log.name}", file=sys.stderr)
     except CannotStart as reason:
         print(f"edge: {reason}", file=sys.stderr)
         return 1
@@ -72,6 +78,44 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         print(f"\n{record.printed(state_dir / record.FILE, order.batch)}")
         print(f"\nkept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}")
     return code
+
+
+def _refuse_interrupted(plan: Plan, state_dir: Path) -> None:
+    """A batch that a power loss or a kill has cut off comes back held, and is for a person to end. Raises CannotStart.
+
+    One that was being stopped or aborted needs nobody: it is over once the loop starts.
+    """
+    try:
+        left = [msgspec.msgpack.decode(one, type=BatchState) for one in recorder.unfinished(state_dir)]
+    except (record.NoRecord, msgspec.MsgspecError) as error:
+        raise CannotStart(str(error)) from None
+    for batch in left:
+        if states.after(batch.state, "power-loss") not in states.ENDED:
+            raise CannotStart(
+                f"batch {batch.batch} ({batch.recipe}) was interrupted and has not ended: restart, stop or abort it on "
+                f"the page of `edge serve {plan.cell.path} --state {state_dir}`, or run this with another --state DIR"
+            )
+
+
+def _log_file(state_dir: Path) -> TextIO:
+    """Where the log of `edge run` goes. Raises CannotStart."""
+    path = state_dir / "edge.log"
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise CannotStart(f"the log {path} cannot be written: {error.strerror}") from None
+
+
+class _Telling(logging.Handler):
+    """Sends the person at the terminal what the log has of troubles of edge itself; devices have lines of their own."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(logging.WARNING)
+        self.end = end
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR or record.name == recorder.log.name:
+            channel.send(self.end, record.getMessage().encode())
 
 
 def _spare_core() -> int | None:

@@ -31,9 +31,9 @@ from drivers.value import (
 from edge.cell import Cell, Device, Tag, outside, whole
 from edge.daemon import holder_of
 from edge.fieldbus import as_read_back
+from edge.order import parse_value
 from edge.sequence import agrees
 from edge.source import suggest
-from edge.terminal import parse_value
 from edge.view import iso
 
 PERIOD_S = 1.0

@@ -1,18 +1,17 @@
 """The terminal as a watcher of the loop: starts one recipe, shows its progress, asks its questions (`edge run`)."""
 
 import asyncio
-import getpass
-import re
 import signal
 import socket
 import sys
 import time
-from datetime import datetime
 
 import msgspec
 
 from drivers.value import Value
-from edge import channel, states, units
+from edge import channel, states
+from edge.console import Console
+from edge.daemon import ABORT_BATCH, STOP_BATCH
 from edge.image import RECORD, unpack_record
 from edge.messages import (
     AlarmRaised,
@@ -30,116 +29,45 @@ from edge.messages import (
     pack,
     unpack_inward,
 )
-from edge.program import Parameter, Plan, Recipe, Texts
-from edge.source import suggest
+from edge.order import Order, parse_answer, span
+from edge.program import Plan, Texts
 from edge.view import View
 
-EXIT_CODES = {"complete": 0, "stopped": 3, "held": 3, "aborted": 4}
+EXIT_CODES = {"complete": 0, "stopped": 3, "aborted": 4}
+NOT_BEGUN = 1
 PATIENCE_S = 10.0
-"""How long a start waits for devices that are not there yet."""
+"""How long a start waits for a device that has said why it is not there: it may be starting too."""
 
-RECORD_S = 2.0
+FIRST_CONTACT_S = 90.0
+"""And for one that has said nothing yet: a small machine takes its time to make the key of its first certificate."""
 
-
-class Order(msgspec.Struct, frozen=True):
-    """One batch to make: recipe, parameters, the answers to its questions by variable, who."""
-
-    batch: str
-    recipe: str
-    parameters: dict[str, Value]
-    answers: dict[str, str]
-    by: str
-
-
-def order(plan: Plan, name: str, given: dict[str, str], answers: dict[str, str], by: str) -> Order | str:
-    """An order from the texts of the command line; a text that says what is wrong with them."""
-    recipe = plan.recipes.get(name)
-    if recipe is None:
-        hint = suggest(name, plan.recipes) or f"it has {', '.join(plan.recipes) or 'none'}"
-        return f"the cell {plan.cell.name} has no recipe {name}: {hint}"
-    parameters: dict[str, Value] = {}
-    for key, text in given.items():
-        parameter = next((one for one in recipe.parameters if one.name == key), None)
-        if parameter is None:
-            names = [one.name for one in recipe.parameters]
-            hint = suggest(key, names) or f"it has {', '.join(names) or 'none'}"
-            return f"{name} has no parameter {key}: {hint}"
-        try:
-            parameters[key] = parse_value(text, parameter.type, parameter.unit)
-        except ValueError as error:
-            return f"--set {key}={text}: {error}"
-        wrong = _out_of_range(parameter, parameters[key])
-        if wrong:
-            return f"--set {key}={text}: {wrong}"
-    missing = [one.name for one in recipe.parameters if one.default is None and one.name not in parameters]
-    if missing:
-        return f"{name} needs --set {missing[0]}=VALUE"
-    unknown = [answer for answer in answers if answer not in _questions(recipe)]
-    if unknown:
-        return f"{name} asks nothing into {unknown[0]}: {suggest(unknown[0], _questions(recipe)) or 'see the recipe'}"
-    batch = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Order(batch, name, parameters, answers, by or getpass.getuser())
-
-
-def _questions(recipe: Recipe) -> list[str]:
-    return list(recipe.variables[len(recipe.parameters) :])
-
-
-def _out_of_range(parameter: Parameter, value: Value) -> str:
-    if isinstance(value, str) and parameter.choices and value not in parameter.choices:
-        return f"it is one of {', '.join(parameter.choices)}"
-    low, high = parameter.low, parameter.high
-    if not isinstance(value, str) and ((low is not None and value < low) or (high is not None and value > high)):
-        return f"it goes from {low} to {high} {parameter.unit}".rstrip()
-    return ""
-
-
-def parse_value(text: str, kind: str, unit: str = "") -> Value:
-    """A value as a person types it: `20`, `20 L`, `0.02 m3`, `true`. Raises ValueError in words."""
-    if kind == "text":
-        return text
-    if kind == "bool":
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise ValueError("true or false was expected")
-    match = re.fullmatch(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*(.*?)\s*", text)
-    if match is None:
-        raise ValueError(f"a number was expected{f', in {unit}' if unit else ''}")
-    if match[2].startswith(","):
-        raise ValueError(f"write a point before the decimals: {text.strip().replace(',', '.')}")
-    if match[2] in ("", unit) and match[1].lstrip("+-").isdigit():
-        return int(match[1])
-    number = float(match[1])
-    if match[2] and match[2] != unit:
-        number = _converted(number, match[2], unit)
-    return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _converted(number: float, given: str, wanted: str) -> float:
-    source, target = units.parse(given), units.parse(wanted or "1")
-    if not units.same_dimension(source, target):
-        raise ValueError(f"{given} is no unit for it: it is in {wanted or 'no unit'}")
-    return units.convert(number, source, target)
+COMMANDS = ("hold", "restart", "pause", "resume", "stop", "abort")
+"""What a person can type while the batch runs."""
 
 
 class Terminal:
-    """One order, from its start to its end. `run` gives the exit code."""
+    """One order, from its start to its end. `run` gives the exit code.
 
-    def __init__(self, plan: Plan, order: Order) -> None:
+    `log` brings those lines of the log that a person must see.
+    """
+
+    def __init__(self, plan: Plan, order: Order, console: Console, log: socket.socket) -> None:
         self.plan = plan
         self.order = order
+        self.console = console
+        self.log = log
         self.view = View(plan)
         self.recipe = plan.recipes[order.recipe]
         self.loop: socket.socket
         self.ended: asyncio.Future[int]
         self.began = time.monotonic()
+        self.sent: dict[int, Command] = {}
         self.commands = 0
-        self.started = False
+        self.started = self.ending = False
         self.asking: Asked | None = None
-        self.interactive = sys.stdin.isatty()
-        self.live = sys.stdout.isatty()
-        self.shown_at = 0.0
-        self.down: dict[int, str] = {}
+        self.cause = ""
+        self.connected: set[int] = set()
+        self.down: dict[int, set[str]] = {}
 
     def run(self, loop: socket.socket) -> int:
         self.loop = loop
@@ -149,42 +77,54 @@ class Terminal:
         running = asyncio.get_running_loop()
         self.ended = running.create_future()
         running.add_reader(self.loop, self._take)
-        running.add_signal_handler(signal.SIGINT, self._interrupted)
+        running.add_reader(self.log, self._logged)
+        running.add_signal_handler(STOP_BATCH, self._interrupted, "stop")
+        running.add_signal_handler(ABORT_BATCH, self._interrupted, "abort")
         running.add_signal_handler(signal.SIGTERM, self._end, EXIT_CODES["stopped"])
-        if self.interactive:
-            running.add_reader(sys.stdin, self._typed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {STOP_BATCH, ABORT_BATCH})
+        if self.console.typing:
+            running.add_reader(sys.stdin, self._keys)
         channel.send(self.loop, pack(Hello("terminal")))
-        starting = asyncio.create_task(self._start())
-        showing = asyncio.create_task(self._show())
-        code = await self.ended
-        for task in (starting, showing):
-            task.cancel()
-        self._clear_line()
-        await asyncio.gather(starting, showing, return_exceptions=True)
-        return code
+        running.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
+        tasks = [asyncio.create_task(work) for work in (self._start(), self._show())]
+        for task in tasks:
+            task.add_done_callback(lambda task: self._fail(None if task.cancelled() else task.exception()))
+        try:
+            return await self.ended
+        finally:
+            self.console.show("")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _end(self, code: int) -> None:
         if not self.ended.done():
             self.ended.set_result(code)
+
+    def _fail(self, error: BaseException | None) -> None:
+        """A fault of this process ends it: nobody waits at a terminal that has stopped to listen."""
+        if error is not None and not self.ended.done():
+            self.ended.set_exception(error)
 
     # --- to the loop -------------------------------------------------------------------------------------------------
 
     def _command(self, do: str, **fields: object) -> None:
         self.commands += 1
         command = Command(self.commands, do, self.order.by, self.order.batch)
-        channel.send(self.loop, pack(msgspec.structs.replace(command, **fields)))
+        self.sent[command.id] = command = msgspec.structs.replace(command, **fields)
+        channel.send(self.loop, pack(command))
 
     async def _start(self) -> None:
         """Asks for the start until it is granted, as long as the devices may still be coming."""
-        while not self.started:
+        while not self.started and not self.ending:
             self._command("start", recipe=self.order.recipe, parameters=self.order.parameters)
             await asyncio.sleep(0.1)
 
-    def _interrupted(self) -> None:
-        if not self.started:
-            self._end(EXIT_CODES["stopped"])
-        self._say("interrupted: stopping")
-        self._command("stop")
+    def _interrupted(self, do: str) -> None:
+        """The daemon is to end: first the batch, in order or at once."""
+        self.ending = True
+        self._say("interrupted: the batch is stopped; again: it is aborted" if do == "stop" else "interrupted: abort")
+        self._command(do, cause=f"{do} by {self.order.by}: edge run was interrupted")
 
     # --- from the loop -----------------------------------------------------------------------------------------------
 
@@ -199,21 +139,35 @@ class Terminal:
         if self.view.incomplete:
             channel.send(self.loop, pack(Hello("terminal")))
 
+    def _logged(self) -> None:
+        for packet in channel.drain(self.log):
+            self._say(f"! {packet.decode(errors='replace')}")
+
     def _device(self, message: object) -> None:
-        """A device that came or went: each is said once."""
+        """A device that came or went: each reason is said once while it is away."""
         if not isinstance(message, DeviceReport):
             return
-        name, text = self.plan.cell.devices[message.device].name, message.text
-        if self.down.get(message.device) == text:
+        name = self.plan.cell.devices[message.device].name
+        if message.up:
+            self.down.pop(message.device, None)
+            if message.device not in self.connected:
+                self.connected.add(message.device)
+                self._say(f"{name}: connected")
             return
-        self.down[message.device] = text
-        hint = f" ({message.hint})" if message.hint else ""
-        self._say(f"{name}: connected" if message.up else f"! {name}: {text}{hint}")
+        self.connected.discard(message.device)
+        said = self.down.setdefault(message.device, set())
+        if message.text not in said:
+            said.add(message.text)
+            hint = f" ({message.hint})" if message.hint else ""
+            self._say(f"! {name}: {message.text}{hint}")
 
     def _event(self, event: Event) -> None:
         match event:
             case CommandDone():
                 self._answered(event)
+            case AlarmRaised():
+                if event.kind != "device-lost":  # the device's own line says more
+                    self._say(f"! {_text(event.say)}")
             case StateChanged() if event.batch == self.order.batch:
                 self._changed(event)
             case StepStarted() if event.batch == self.order.batch:
@@ -226,8 +180,7 @@ class Terminal:
                 self._asked(event)
             case Answered() if event.batch == self.order.batch:
                 self._say(f"  answered {_number(event.value)} by {event.by}")
-            case AlarmRaised():
-                self._say(f"! {_text(event.say)}")
+                self._ask_next()
             case _:
                 pass
 
@@ -239,106 +192,155 @@ class Terminal:
             self._say(f"  {_named(ended.name, ended.branch)}: {how} after {seconds:.1f} s")
 
     def _answered(self, done: CommandDone) -> None:
-        if not self.started and done.batch == self.order.batch:
-            if done.ok:
-                self.started = True
-            elif time.monotonic() - self.began > PATIENCE_S or "interlock" in done.text or "parameter" in done.text:
+        """What came of a command of this terminal."""
+        command = self.sent.pop(done.id, None)
+        if command is None or (command.do == "start" and self.started):
+            return
+        if command.do == "start":
+            self.started = done.ok or self.order.batch in self.view.batches
+            if not self.started and not self._may_still_come():
                 self._say(f"! cannot start {self.order.recipe}: {done.text}")
-                self._end(EXIT_CODES["stopped"])
-        elif not done.ok and self.started:
+                self._end(NOT_BEGUN)
+        elif not done.ok and not self.started and self.ending:
+            self._end(EXIT_CODES["stopped"])
+        elif not done.ok:
             self._say(f"! refused: {done.text}")
-            if self.asking is not None and not self.interactive:
-                self._unanswered(self.asking)
-            elif self.asking is not None:
-                self._question(self.asking)
+            self._ask_next()
+
+    def _may_still_come(self) -> bool:
+        """Whether what the recipe needs may be on its way: a device that connects, a first value."""
+        waited = time.monotonic() - self.began
+        silent = [device for device in self._away() if device not in self.down]
+        return waited < (FIRST_CONTACT_S if silent else PATIENCE_S) and bool(self._away() or self._without_value())
+
+    def _away(self) -> list[int]:
+        return [device for device in self.recipe.devices if not self.view.devices[device].up]
+
+    def _without_value(self) -> list[int]:
+        return [
+            tag.index
+            for device in self.recipe.devices
+            for tag, value, _, _ in self.view.devices[device].readings()
+            if value is None and tag.index in self.recipe.inputs
+        ]
 
     def _changed(self, change: StateChanged) -> None:
-        cause = f" ({change.cause})" if change.cause else ""
+        cause = f" ({change.cause})" if change.cause and change.cause != self.cause else ""
+        self.cause = change.cause
         self._say(f"{self.order.recipe} is {change.state}{cause}")
         if change.state in states.ENDED:
-            asyncio.get_running_loop().call_later(0.3, self._end, EXIT_CODES[change.state])
-        elif change.state == "held" and self.interactive:
+            self._end(EXIT_CODES[change.state])
+        elif change.state == "held" and self.console.typing:
             self._say("  type restart, stop or abort")
         elif change.state == "held":
             self._say("  there is no terminal to restart it from: stopping")
-            self._command("stop")
+            self._command("stop", cause=f"held with no terminal to restart it from: {change.cause}")
 
     # --- questions ---------------------------------------------------------------------------------------------------
 
     def _asked(self, asked: Asked) -> None:
-        self.asking = asked
-        self._say(f"? {_text(asked.say)}")
+        """A new question: answered from the command line, or put to the person when it is its turn."""
         given = self.order.answers.get(asked.name)
         if given is not None:
+            self._say(f"? {_text(asked.say)}")
             self._give(asked, given)
-        elif self.interactive:
-            self._question(asked)
-        else:
+        elif not self.console.typing:
+            self._say(f"? {_text(asked.say)}")
             self._unanswered(asked)
+        elif self._current() in (None, asked):
+            self._put(asked)
 
     def _unanswered(self, asked: Asked) -> None:
-        self._say(f"! nobody can answer here: give --answer {asked.name or 'NAME'}=VALUE, or run it at a terminal")
-        self._command("stop")
+        how = f"give --answer {asked.name}=VALUE, or run it at a terminal" if asked.name else "run it at a terminal"
+        self._say(f"! nobody can answer here: {how}")
+        self._command("stop", cause=f"nobody could answer: {_text(asked.say)}")
 
-    def _question(self, asked: Asked) -> None:
+    def _current(self) -> Asked | None:
+        """The question that was put to the person, while it is open."""
+        batch = self.view.batches.get(self.order.batch)
+        if self.asking is None or batch is None or self.asking.prompt not in batch.questions:
+            return None
+        return self.asking
+
+    def _ask_next(self) -> None:
+        """Puts the question that is open, or else the oldest of the others, to the person again."""
+        batch = self.view.batches.get(self.order.batch)
+        given = {command.prompt for command in self.sent.values() if command.do == "answer"}
+        open_ones = [one for one in (batch.questions.values() if batch else ()) if one.prompt not in given]
+        current = self._current()
+        if open_ones and self.console.typing:
+            self._put(current if current in open_ones else open_ones[0])
+
+    def _put(self, asked: Asked) -> None:
+        self.asking = asked
         match asked.kind:
             case "choice":
-                self._say(f"  type one of: {', '.join(asked.answers)}")
+                how = f"type one of: {', '.join(asked.answers)}"
             case "number":
-                span = "" if asked.low is None and asked.high is None else f" from {asked.low} to {asked.high}"
-                self._say(f"  type a number{span} {asked.unit}".rstrip())
+                limits = span(asked.low, asked.high, asked.unit)
+                how = f"type a number{f' that {limits}' if limits else f' in {asked.unit}' if asked.unit else ''}"
             case "confirm":
-                self._say("  press Enter to confirm")
+                how = "press Enter to confirm"
             case _:
-                self._say("  type the answer")
+                how = "type the answer"
+        self._say(f"? {_text(asked.say)}")
+        self._say(f"  {how}")
 
     def _give(self, asked: Asked, text: str) -> None:
-        kind = {"number": "number", "confirm": "bool"}.get(asked.kind, "text")
         try:
-            value = True if kind == "bool" else parse_value(text, kind, asked.unit)
+            value = parse_answer(text, asked)
         except ValueError as error:
             self._say(f"! {error}")
+            if not self.console.typing:
+                self._unanswered(asked)
             return
         self._command("answer", prompt=asked.prompt, value=value)
 
-    def _typed(self) -> None:
-        line = sys.stdin.readline()
-        if not line:
+    # --- what is typed -----------------------------------------------------------------------------------------------
+
+    def _keys(self) -> None:
+        for line in self.console.read():
+            self._typed(line)
+        if not self.console.typing:
             asyncio.get_running_loop().remove_reader(sys.stdin)
-            return
-        text = line.strip()
-        batch = self.view.batches.get(self.order.batch)
-        if text in states.COMMANDS:
+
+    def _typed(self, text: str) -> None:
+        asked = self._current()
+        if text:
+            self._say(f"< {text}")
+        if asked is not None and text not in asked.answers and text in COMMANDS:
+            asked = None
+        if asked is not None:
+            self._give(asked, text)
+        elif text in COMMANDS and self.started:
             self._command(text)
-        elif self.asking is not None and batch is not None and self.asking.prompt in batch.questions:
-            self._give(self.asking, text)
+        elif text in COMMANDS:
+            self._say("  it has not started yet; Ctrl-C gives it up")
         elif text:
-            self._say("  type hold, restart, pause, resume, stop or abort")
+            self._say(f"  type {', '.join(COMMANDS[:-1])} or {COMMANDS[-1]}")
 
     # --- what is seen ------------------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
-        self._clear_line()
-        print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
-
-    def _clear_line(self) -> None:
-        if self.live:
-            print("\r\x1b[2K", end="", flush=True)
+        first, *others = text.splitlines() or [""]
+        self.console.say(f"{time.monotonic() - self.began:7.1f} s  {first}")
+        for line in others:
+            self.console.say(f"{'':11}  {line}")
 
     async def _show(self) -> None:
         """The line that lives: state, step, main tags, cycle. Without a terminal it is printed every 5 s."""
         while True:
-            await asyncio.sleep(0.2 if self.live else 5.0)
+            await asyncio.sleep(0.2 if self.console.live else 5.0)
             line = self._line()
-            if line and self.live:
-                print(f"\r\x1b[2K{line}", end="", flush=True)
+            if self.console.live:
+                self.console.show(line)
             elif line:
                 self._say(line)
 
     def _line(self) -> str:
         batch = self.view.batches.get(self.order.batch)
         if batch is None:
-            return ""
+            return self._awaited()
         scan_s = self.plan.cell.scan_ns / 1e9
         cycle = self.view.cycle
         steps = [f"{one.name} {batch.active_cycles(one, cycle) * scan_s:.0f} s" for one in batch.steps.values()]
@@ -347,7 +349,14 @@ class Terminal:
         if self.view.loop is not None and sum(self.view.loop.lateness):
             mean = self.view.loop.lateness_sum_s / sum(self.view.loop.lateness)
             late = f"cycle {cycle}, {scan_s * 1e3:g} ms, {mean * 1e6:.0f} us late"
-        return "  |  ".join(part for part in (batch.state, ", ".join(steps), values, late) if part)[:200]
+        return "  |  ".join(part for part in (batch.state, ", ".join(steps), values, late) if part)
+
+    def _awaited(self) -> str:
+        """What the start waits for."""
+        cell = self.plan.cell
+        names = [cell.devices[device].name for device in self._away()]
+        names = names or [f"a good value of {cell.tags[tag].name}" for tag in self._without_value()[:3]]
+        return f"waiting for {', '.join(names)}" if names else ""
 
     def _values(self, steps: list[int]) -> str:
         """The main tags: those that the active steps wait for, else the first that the recipe reads."""
