@@ -222,7 +222,7 @@ class Link:
         except TimeoutError as error:
             self._drop()
             raise DeviceError(
-                f"{self.place} does not answer (waited {self.timeout_s:g} s)",
+                f"{self.place} does not answer within {self.timeout_s:g} s",
                 "is the device on and its cable in? does a firewall block the port?",
                 status=BAD_TIMEOUT,
             ) from error

@@ -14,8 +14,13 @@ from collections.abc import Callable, Sequence
 from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
 from drivers.value import (
+    BAD_ACCESS_DENIED,
     BAD_COMMUNICATION,
+    BAD_NODE_UNKNOWN,
+    BAD_NOT_WRITABLE,
     BAD_OUT_OF_RANGE,
+    BAD_TYPE_MISMATCH,
+    BAD_WAITING,
     GOOD,
     Reading,
     Value,
@@ -37,6 +42,25 @@ FULL_FRAME_S = 1.0
 WRITE_AGAIN_S = 0.5
 FAILSAFE_DEADLINE_S = 1.5
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 10.0
+
+
+_WRITE_REFUSALS = {
+    BAD_ACCESS_DENIED: "the device does not let edge's user set it: see the user's rights there",
+    BAD_NODE_UNKNOWN: "the device has no such address",
+    BAD_NOT_WRITABLE: "the device does not let it be set: see its write protection there",
+    BAD_OUT_OF_RANGE: "the device does not take {raw}",
+    BAD_TYPE_MISMATCH: "the device has another type there: compare the tag's `type`",
+    BAD_WAITING: "the device is busy",
+}
+
+
+_NEITHER = "the device lets it be neither read nor set"
+"""What to do is said where it cannot be read."""
+
+
+def write_refusal(status: int, raw: Value) -> str:
+    """Why a device has not taken a raw value, in words."""
+    return _WRITE_REFUSALS.get(status, f"the device refuses it ({status_name(status)})").format(raw=raw)
 
 
 def as_read_back(tag: Tag, level: Value) -> Value:
@@ -63,6 +87,7 @@ class Station:
         self.troubles: dict[str, str] = {}
         self.readings: Sequence[Reading] = ()
         self.up: bool | None = None
+        self.said: set[str] = set()
         self.wake = asyncio.Event()
         self.full_at = 0.0
         self.scans = self.errors = self.writes = 0
@@ -114,6 +139,7 @@ class Station:
         self.scan_sum_s += took
         if not self.up:
             self.up = True
+            self.said.clear()
             log.info("%s: connected", self.device.name)
             self.bus.tell(DeviceReport(self.device.index, True, GOOD))
             self.full_at = 0.0
@@ -149,7 +175,8 @@ class Station:
     # --- reports -----------------------------------------------------------------------------------------------------
 
     def _report_lost(self, error: DeviceError) -> None:
-        if self.up is not False:
+        if error.text not in self.said:  # each reason once while it is away
+            self.said.add(error.text)
             hint = f" ({error.hint})" if error.hint else ""
             log.warning("%s: %s%s", self.device.name, error.text, hint)
         self.up = False
@@ -172,7 +199,7 @@ class Station:
             if text == self.troubles.get(tag.name):
                 continue
             status = GOOD if text is None else BAD_OUT_OF_RANGE
-            log.warning("%s: %s", tag.name, text or "readable again")
+            log.warning("%s %s", tag.name, f"cannot be read: {text}" if text else "can be read again")
             self.bus.tell(TagReport(tag.index, status, text or ""))
         self.troubles = dict(self.driver.troubles)
 
@@ -181,7 +208,7 @@ class Station:
         if self.refused.get(place, "") == text:
             return
         tag = self.tags[place]
-        log.warning("%s: %s", tag.name, text or "set again")
+        log.warning("%s %s", tag.name, f"could not be set: {text}" if text else "is set again")
         self.refused[place] = text
         self.bus.tell(TagReport(tag.index, status, text, write=True))
 
@@ -232,8 +259,8 @@ class Station:
         for place, status in (await self.driver.write(values)).items():
             if not is_good(status):
                 self.tried[place] = (values[place], now + WRITE_AGAIN_S, 0)
-                text = self.driver.troubles.get(self.tags[place].name) or status_name(status)
-                self._refuse(place, status, text)
+                unread = self.tags[place].name in self.driver.troubles
+                self._refuse(place, status, _NEITHER if unread else write_refusal(status, values[place]))
 
     def stats(self) -> DeviceStats:
         counts = tuple(self.scan_counts)

@@ -353,7 +353,7 @@ async def test_a_handshake_that_is_not_answered_breaks_the_deadline_of_connectin
         link = Link("127.0.0.1", port, Letters(), timeout_s=SHORT_S)
         error = await refusal(link.connect(greet))
         assert error.status == BAD_TIMEOUT
-        assert error.text == f"127.0.0.1:{port} does not answer (waited {SHORT_S:g} s)"
+        assert error.text == f"127.0.0.1:{port} does not answer within {SHORT_S:g} s"
 
 
 async def test_a_caller_who_goes_away_does_not_end_the_attempt_of_the_others() -> None:
