@@ -145,8 +145,10 @@ def parse_value(text: str, kind: str, unit: str = "") -> Value:
         raise ValueError(f"a number was expected{f', in {unit}' if unit else ''}")
     if match[2].startswith(","):
         raise ValueError(f"write a point before the decimals: {text.strip().replace(',', '.')}")
-    if match[2] in ("", unit) and match[1].lstrip("+-").isdigit() and len(match[1]) <= 18:
-        return int(match[1])
+    if match[2] in ("", unit) and re.fullmatch(r"[+-]?[0-9]{1,20}", match[1]):
+        if not -(2**63) <= (whole := int(match[1])) < 2**64:
+            raise ValueError("this number is too large")
+        return whole
     number = float(match[1])
     if match[2] and match[2] != unit:
         number = _converted(number, match[2], unit)
