@@ -236,16 +236,20 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Read-only. SQLite makes files beside one in WAL mode: who may not, reads one that nobody writes as it is."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5)
+    """For reading only. SQLite makes files beside one in WAL mode: who may not, reads one that nobody writes as it is.
+
+    It is opened as for writing, where that is permitted: only then does the last to close it remove these files again.
+    """
+    uri = path.absolute().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=rw", uri=True, isolation_level=None, timeout=5)
     try:
+        db.execute("PRAGMA query_only = ON")
         db.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError:
         db.close()
         if path.with_name(path.name + "-wal").exists():
             raise
-        db = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        db = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None)
     return db
 
 

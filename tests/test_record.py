@@ -323,6 +323,12 @@ def test_reading_while_it_is_written(tmp_path: Path) -> None:
     writer.close()
 
 
+def test_reading_leaves_no_file_behind(path: Path) -> None:
+    before = sorted(path.parent.iterdir())
+    assert record.batches(path) and record.batch(path, BATCH)
+    assert sorted(path.parent.iterdir()) == before
+
+
 def test_who_may_only_read_reads_a_record_that_nobody_writes() -> None:
     with tempfile.TemporaryDirectory() as folder:
         plan = plan_in(Path(folder) / "cell")
