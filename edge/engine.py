@@ -132,7 +132,7 @@ class Engine:
 
     def _commit(self, events: list[Event]) -> Commit | None:
         """What must be durable: all but the answers to commands; with the new state of every batch concerned."""
-        durable = tuple([event for event in events if not isinstance(event, CommandDone)])
+        durable = tuple([event for event in events if not isinstance(event, CommandDone)])  # from a list: see `allowed`
         if not durable:
             return None
         number = self.state.next_commit

@@ -67,5 +67,8 @@ def after(state: str, command: str) -> str | None:
 
 
 def allowed(state: str) -> tuple[str, ...]:
-    """The commands that a person can give in this state."""
-    return tuple(command for command in COMMANDS if command in TABLE[state])
+    """The commands that a person can give in this state.
+
+    A tuple from a generator would leave a spare one in Python's pool each time: the loop's memory would creep.
+    """
+    return tuple([command for command in COMMANDS if command in TABLE[state]])

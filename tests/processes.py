@@ -105,11 +105,13 @@ class Plcs(Running):
 
 
 class Served(Running):
-    """`edge serve` of a cell, and its API."""
+    """`edge serve` of a cell, and its API. `program` is what runs in place of `edge`."""
+
+    program: tuple[str | Path, ...] = ("-m", "edge")
 
     def __init__(self, folder: Path, cell: Path, *options: str | Path) -> None:
         self.state_dir = folder / "state"
-        command: list[str | Path] = ["-m", "edge", "serve", cell, "--state", self.state_dir, "--listen", "127.0.0.1:0"]
+        command = [*self.program, "serve", cell, "--state", self.state_dir, "--listen", "127.0.0.1:0"]
         super().__init__([*command, *options], folder / "serve.log")
         until(lambda: "operator's page" in self.said or self.process.poll() is not None, "the daemon's first line")
         found = re.search(r"http://[^/\s]+", self.said)

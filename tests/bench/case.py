@@ -1,0 +1,89 @@
+"""What a case is: figures of edge and of its peer, taken in turns; and what comes of them."""
+
+import contextlib
+import os
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+
+class Unavailable(Exception):
+    """Why a peer cannot be had here, and what to install."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One line of the table: medians over the rounds. `peer` and `ratio` (edge / peer) are None where there is none."""
+
+    name: str
+    edge: float
+    peer: float | None
+    peer_name: str
+    unit: str
+    ratio: float | None
+
+
+class Case:
+    """A benchmark. `names` are its figures; `edge` and `peer` measure them once, in that order, for one round.
+
+    It is entered before the first round. `notes` are told below the table: what no single figure says.
+    """
+
+    names: tuple[str, ...] = ()
+    unit = ""
+    peer_name = ""
+    rounds = 5
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.notes: list[str] = []
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def edge(self) -> tuple[float, ...]:
+        raise NotImplementedError
+
+    def peer(self) -> tuple[float, ...]:
+        """Raises Unavailable."""
+        raise NotImplementedError
+
+
+def run(case: Case) -> list[Result]:
+    """All rounds of a case, edge and its peer in turns."""
+    ours: list[tuple[float, ...]] = []
+    theirs: list[tuple[float, ...]] = []
+    missing = ""
+    with case:
+        for _ in range(case.rounds):
+            ours.append(case.edge())
+            if not missing:
+                try:
+                    theirs.append(case.peer())
+                except Unavailable as why:
+                    missing = f"{case.peer_name}: {why}"
+    results: list[Result] = []
+    for place, name in enumerate(case.names):
+        edge = statistics.median([one[place] for one in ours])
+        peer = statistics.median([one[place] for one in theirs]) if theirs else None
+        ratio = edge / peer if peer else None
+        results.append(Result(name, edge, peer, missing or case.peer_name, case.unit, ratio))
+    return results
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Real-time priority for a short measurement, where permitted: other programs' turns are not what is measured."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

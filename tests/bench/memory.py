@@ -1,0 +1,48 @@
+"""The memory of all of edge's processes with the bottling cell: what would be free again without them."""
+
+import contextlib
+import re
+from pathlib import Path
+
+from tests.bench import serving
+from tests.bench.case import Case
+from tests.processes import BOTTLING, Served, descendants, running
+
+LIMIT_MB = 120
+
+
+class Memory(Case):
+    """`edge serve` with a batch that runs. Pages that processes share count once (proportional set size, proc(5))."""
+
+    names = ("memory.total_rss",)
+    unit = "MB"
+    peer_name = "the limit"
+
+    def __enter__(self) -> "Memory":
+        with contextlib.ExitStack() as stack:
+            folder, plcs = stack.enter_context(serving.plcs())
+            self.served = stack.enter_context(running(Served(folder, BOTTLING, "--endpoints", plcs.endpoints)))
+            batch = self.served.start("rinse-and-fill")
+            self.served.await_state(batch, "running")
+            self.open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open.close()
+
+    def edge(self) -> tuple[float, ...]:
+        sizes = {name: proportional_mb(pid) for name, pid in descendants(self.served.pid).items()}
+        sizes["edge-daemon"] = proportional_mb(self.served.pid)
+        self.notes = [", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items()))]
+        return (sum(sizes.values()),)
+
+    def peer(self) -> tuple[float, ...]:
+        return (LIMIT_MB,)
+
+
+def proportional_mb(pid: int) -> float:
+    found = re.search(r"(?m)^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text())
+    return int(found[1]) * 1024 / 1e6 if found is not None else 0.0
+
+
+CASES: tuple[type[Case], ...] = (Memory,)
