@@ -75,9 +75,17 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         print(f"edge: {reason}", file=sys.stderr)
         return 1
     with contextlib.suppress(record.NoRecord):
-        print(f"\n{record.printed(state_dir / record.FILE, order.batch)}")
-        print(f"\nkept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}")
+        kept = f"kept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}"
+        _print(f"\n{record.printed(state_dir / record.FILE, order.batch)}\n\n{kept}")
     return code
+
+
+def _print(text: str) -> None:
+    """Prints where there is still somebody to read it: a terminal that has gone changes no exit code."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse_interrupted(plan: Plan, state_dir: Path) -> None:
