@@ -37,13 +37,17 @@ _WRITES = {"coil": (modbus.WRITE_COIL, modbus.WRITE_COILS), "holding": (modbus.W
 _NARROWED = frozenset({modbus.ILLEGAL_ADDRESS, modbus.ILLEGAL_VALUE, modbus.FAILURE, modbus.NO_DATA})
 """Exceptions that one point of a block may cause, or its size: a smaller read may be answered."""
 
+_NOT_THERE = "the device has no {place}; addresses count from 0: {numbered}"
+_NUMBERED = {
+    "coil": "00013 is coil:12",
+    "discrete": "10013 is discrete:12",
+    "input": "30013 is input:12",
+    "holding": "40013 is holding:12",
+}
 _READ_REFUSALS = {
-    modbus.NO_DATA: (BAD_NODE_UNKNOWN, "the device has no {place}; addresses count from 0: 40013 is holding:12"),
+    modbus.NO_DATA: (BAD_NODE_UNKNOWN, _NOT_THERE),
     modbus.ILLEGAL_FUNCTION: (BAD_NOT_SUPPORTED, "the device has no {area}s at all; is it another area?"),
-    modbus.ILLEGAL_ADDRESS: (
-        BAD_NODE_UNKNOWN,
-        "the device has no {place}; addresses count from 0: 40013 is holding:12",
-    ),
+    modbus.ILLEGAL_ADDRESS: (BAD_NODE_UNKNOWN, _NOT_THERE),
     modbus.ILLEGAL_VALUE: (BAD_OUT_OF_RANGE, "the device does not give {place} in this size; compare its type"),
     modbus.FAILURE: (BAD_DEVICE_FAILURE, "the device failed while it read {place}; see its own diagnostics"),
     modbus.ACKNOWLEDGE: (BAD_WAITING, "the device is busy with a long command"),
@@ -247,7 +251,9 @@ class ModbusDriver:
     def _refusal(self, point: int, code: int) -> _Refusal:
         at = self._places[point]
         status, text = _READ_REFUSALS.get(code, (BAD, "the device refuses {place}; see its manual"))
-        return _Refusal(status, f"{text.format(place=at, area=NAMES[at.area])} (exception {code})")
+        return _Refusal(
+            status, f"{text.format(place=at, area=NAMES[at.area], numbered=_NUMBERED[at.area])} (exception {code})"
+        )
 
     async def _retry(self, now_s: float) -> None:
         """Asks for one refused point, each time the next one; where it is given now, for everything as at first."""

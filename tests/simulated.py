@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from edge.cell import Cell, load_cell
 from edge.source import Problems, report
@@ -102,5 +101,5 @@ def shut() -> Iterator[int]:
 
 
 def write_endpoints(path: Path, settings: dict[str, dict[str, Any]]) -> Path:
-    path.write_text(yaml.safe_dump(settings))
+    path.write_text(json.dumps(settings))  # which is YAML too
     return path
