@@ -82,6 +82,7 @@ class Loop:
         self.waiting: list[bytes] = []
         self.gap = False
         self.ask_snapshot = True
+        self.snapshot_at = 0
         self.overruns = 0
         self.dropped = 0
         self.lateness = Histogram()
@@ -178,6 +179,12 @@ class Loop:
             self.dropped += 1
         if not channel.send(self.sockets.watcher, record):
             self.ask_snapshot = True
+
+    def _snapshot(self) -> None:
+        """All of the state, which takes time to pack: a watcher who does not take it is not tried in every cycle."""
+        cycle, state = self.engine.state.cycle, _encode(self.engine.state)
+        self.ask_snapshot = not channel.send(self.sockets.watcher, pack(Snapshot(cycle, state)))
+        self.snapshot_at = cycle + self.tick_every
 
     def stats(self) -> LoopStats:
         return LoopStats(

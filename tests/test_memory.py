@@ -23,7 +23,7 @@ steps:
   - parallel:
       stir: [{wait: 100 ms}, {set: {plc.drain: true}}]
       look: [{repeat: {times: 3}, steps: [{wait: 20 ms}, {record: {level: plc.level}}]}]
-  - {name: Rest, until: plc.level > 600 L, within: none}
+  - {name: Rest, until: plc.level > 99 L, within: none}
 on:
   hold: [{set: {plc.speed: 0 rpm}}]
 """
@@ -31,7 +31,7 @@ on:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(plan_of(tmp_path, RECIPE.replace("600 L", "99 L")))
+    made = Rig(plan_of(tmp_path, RECIPE))
     yield made
     made.close()
 
