@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drivers import modbus_codec as modbus
-from drivers.blocks import unpacker
+from drivers.blocks import coalesce, unpacker
 from drivers.driver import Point
 from drivers.modbus_address import BIT_AREAS, READS, Place, field, place
 from drivers.modbus_codec import Refused
@@ -72,6 +72,15 @@ class Memory:
         return cells
 
 
+def _with_gaps(places: Sequence[Place], gap: int) -> list[Place]:
+    """What a device has whose cell says that `gap` bits or registers between two points may be read along."""
+    found: list[Place] = []
+    for area in READS:
+        spans = {index: (at.start, at.size) for index, at in enumerate(places) if at.area == area}
+        found += (Place(area, block.start, block.size) for block in coalesce(spans, 0x10000, gap))
+    return found
+
+
 def _two_words(data: bytes, size: int) -> tuple[int, int]:
     """The two words at the start of a request's data, which has at least `size` bytes."""
     if len(data) < size:
@@ -117,7 +126,7 @@ class ModbusPlc:
         self.name = name
         self._points = points
         self._places = [place(point) for point in points]
-        self.memory = Memory(self._places)
+        self.memory = Memory(_with_gaps(self._places, settings.gap))
         self._devices = {settings.unit: self.memory}
         self.port = Port(lambda: Session(self._devices))
 

@@ -114,7 +114,6 @@ async def test_neighbours_are_read_in_one_request_and_nothing_else_is() -> None:
 
 async def test_a_gap_that_the_device_allows_is_read_along() -> None:
     device = Device(CONVEYOR, gap=1)
-    device.plc.memory.areas["holding"][11] = 0
     assert await device.statuses() == [GOOD] * 6
     assert (3, 10, 3) in device.told()
 
@@ -277,6 +276,7 @@ async def test_a_new_connection_is_asked_for_everything() -> None:
 
 async def test_a_gap_that_the_device_does_not_have_makes_nobody_bad() -> None:
     device = Device([*registers(0, 3), *registers(5, 3)], gap=5)
+    del device.plc.memory.areas["holding"][3], device.plc.memory.areas["holding"][4]
     for _ in range(2):
         assert await device.statuses() == [GOOD] * 6
     assert device.told() == [(3, 0, 8), (3, 0, 3), (3, 5, 3), (3, 0, 3), (3, 5, 3)]
