@@ -148,7 +148,11 @@ class OpcUaDriver:
 
     def _connected(self) -> Session:
         if self._session is None or self._session.lost:
-            raise DeviceError(f"{self._settings.server} is not connected", status=BAD_NOT_CONNECTED)
+            raise DeviceError(
+                f"the connection to {self._settings.server} is gone",
+                "was the server restarted? it is connected again by itself",
+                status=BAD_NOT_CONNECTED,
+            )
         return self._session
 
     def _reading(self, point: Point, data: DataValue, now_ns: int) -> Reading:

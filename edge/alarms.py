@@ -70,3 +70,11 @@ def stood_still(seconds: float) -> Texts:
         "fr": f"la boucle de commande s'est arrêtée pendant {seconds:.2f} s",
         "ar": f"توقّفت حلقة التحكم لمدة {seconds:.2f} ثانية",
     }
+
+
+def not_recorded() -> Texts:
+    return {
+        "en": "the batch record takes nothing: steps wait. Is the disk full or broken?",
+        "fr": "l'enregistrement des lots ne répond plus : les étapes attendent. Disque plein ou en panne ?",
+        "ar": "سجل الدفعات لا يقبل شيئًا: الخطوات تنتظر. هل القرص ممتلئ أو معطّل؟",
+    }

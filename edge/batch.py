@@ -82,7 +82,8 @@ class State(msgspec.Struct):
     """Everything that the engine knows. `values` are None where the status is not good; `levels` are the desired ones.
 
     `seen` is the cycle of each device's last frame, `manual` what a person has set on outputs that no batch owns,
-    `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
+    `acked` the last durable commit, `behind_since` the cycle since which a newer one waits, `owners` the batch of
+    each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
     """
 
     cycle: int
@@ -101,3 +102,4 @@ class State(msgspec.Struct):
     next_prompt: int = 1
     next_commit: int = 1
     acked: int = 0
+    behind_since: int = 0

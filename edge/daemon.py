@@ -311,6 +311,7 @@ class Daemon:
     def _end(self) -> None:
         """Ends everything in order: the loop, then the outputs at failsafe, then the record, then who watches."""
         self.notify.stopping()
+        log.info("ending: outputs go to failsafe")
         self._stop([self.loop], STOP_S["edge-loop"])
         self._stop(self.buses, FIELDBUS_STOP_S)
         self._stop([self.recorder, self.seat], STOP_S["watcher"])

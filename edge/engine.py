@@ -40,6 +40,9 @@ from edge.sequence import Refused, Sequence, agrees, fit, halted
 MAX_ALARMS = 256
 MAX_BATCHES = 64
 HEARTBEAT_NS = 100_000_000
+RECORD_S = 3.0
+"""A commit that is not durable after so long is an alarm: steps wait for it, and nobody would know why."""
+
 SILENCE_NS = 1_500_000_000
 """A device whose fieldbus process says nothing for three scans and this long is lost."""
 
@@ -70,6 +73,7 @@ class Engine:
         self.unit_of = {device: unit for unit, devices in cell.units.items() for device in devices}
         self.age_limits = [plan.cycles((3 * device.every_ns + SILENCE_NS) / 1e9) for device in cell.devices]
         self.silence = plan.cycles(cell.silence_ns / 1e9)
+        self.record_limit = plan.cycles(RECORD_S)
         self.beat = max(1, plan.cycles(HEARTBEAT_NS / 1e9))
         self.beats = dict.fromkeys(cell.heartbeats.values(), True)
         self.fresh = state is None
@@ -113,6 +117,8 @@ class Engine:
                 self._take(packet)
         if elapsed > self.silence:
             self._stood_still(elapsed)
+        if state.acked < state.next_commit - 1 and cycle - state.behind_since > self.record_limit:
+            self._raise("record", "record", alarms.not_recorded())
         if cycle >= self.next_look:
             self._watch_ages()
         for sequence in self.sequences.values():
@@ -136,6 +142,8 @@ class Engine:
         if not durable:
             return None
         number = self.state.next_commit
+        if self.state.acked == number - 1:
+            self.state.behind_since = self.state.cycle
         self.state.next_commit += 1
         batches: dict[str, bytes] = {}
         for event in durable:
@@ -179,7 +187,10 @@ class Engine:
             self._device_up(device)
 
     def _acknowledge(self, commit: int) -> None:
-        self.state.acked = max(self.state.acked, commit)
+        state = self.state
+        if commit > state.acked:
+            state.acked, state.behind_since = commit, state.cycle
+            self._clear("record")
         for sequence in self.sequences.values():
             if sequence.batch.needs and sequence.batch.needs <= self.state.acked:
                 sequence.batch.needs = 0

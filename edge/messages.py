@@ -152,7 +152,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered"):
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
-    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss or stood-still."""
+    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss, stood-still or record."""
 
     alarm: int
     kind: str

@@ -19,7 +19,7 @@ from edge import __version__
 from edge.messages import BOUNDS_S
 from edge.view import View
 
-ALARM_KINDS = ("interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss", "stood-still")
+ALARM_KINDS = ("interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss", "stood-still", "record")
 
 
 class ViewCollector(Collector):

@@ -122,6 +122,9 @@ class Record:
                 "ON CONFLICT DO UPDATE SET committed = max(committed, excluded.committed)",
                 (self.run, self.plan.cell.name, self.plan.cell.scan_ns, __version__, self.last),
             )
+            # An alarm of an earlier life of the loop ended with it.
+            ended = "UPDATE alarm SET cleared = ? WHERE cleared IS NULL AND run <> ?"
+            db.execute(ended, (time.time_ns(), self.run))
             db.executemany("INSERT OR IGNORE INTO recipe VALUES (?, ?, ?)", self._recipes)
             db.execute("COMMIT")
             (self.last,) = db.execute("SELECT committed FROM run WHERE run = ?", (self.run,)).fetchone()

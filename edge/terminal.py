@@ -365,7 +365,7 @@ class Terminal:
         shown = {tag.index: value for device in self.view.devices for tag, value, _, _ in device.readings()}
         cell = self.plan.cell.tags
         return "  ".join(
-            f"{cell[tag].name} {'bad' if shown[tag] is None else _number(shown[tag])} {cell[tag].unit}".rstrip()
+            f"{cell[tag].name} {'bad' if shown[tag] is None else f'{_number(shown[tag])} {cell[tag].unit}'.rstrip()}"
             for tag in tags
         )
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edge import states
 from edge.engine import Engine
 from edge.messages import (
+    Ack,
     AlarmCleared,
     AlarmRaised,
     Answered,
@@ -20,6 +21,7 @@ from edge.messages import (
     StateChanged,
     StepEnded,
     StepStarted,
+    pack,
 )
 from tests.virtual import Virtual, plan_of
 
@@ -83,11 +85,23 @@ def test_a_step_begins_only_when_its_transition_is_durable(cell) -> None:
     assert run.level("plc.valve") is False
     commits = run.engine.state.next_commit - 1
     run.durable = True
-    from edge.messages import Ack, pack
-
     run.packets.append(pack(Ack(commits)))
     run.run(3)
     assert run.level("plc.valve") is True
+
+
+def test_a_record_that_takes_nothing_is_an_alarm_until_it_does(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    assert not run.of(AlarmRaised)
+    run.durable = False
+    run.put("plc.level", 30.0)
+    run.run(320)
+    assert [alarm.kind for alarm in run.of(AlarmRaised)] == ["record"]
+    run.durable = True
+    run.packets.append(pack(Ack(run.engine.state.next_commit - 1)))
+    run.run(3)
+    assert run.of(AlarmCleared)
 
 
 def test_ceasing_to_act_waits_for_no_commit(cell) -> None:

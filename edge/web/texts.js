@@ -101,6 +101,7 @@ const en = {
     'phase-failed': 'Machine fault',
     'power-loss': 'Power loss',
     'stood-still': 'Control loop stood still',
+    record: 'Batch record',
   },
   qualities: {},
   how: { done: 'done', timeout: 'time exceeded', cut: 'cut short' },
@@ -220,6 +221,7 @@ const fr = {
     'phase-failed': 'Défaut machine',
     'power-loss': 'Coupure de courant',
     'stood-still': 'Boucle de commande arrêtée',
+    record: 'Enregistrement des lots',
   },
   qualities: {
       'bad: communication error': 'mauvaise : erreur de communication',
@@ -354,6 +356,7 @@ const ar = {
     'phase-failed': 'عطل في الآلة',
     'power-loss': 'انقطاع الكهرباء',
     'stood-still': 'توقّف حلقة التحكم',
+    record: 'سجل الدفعات',
   },
   qualities: {
       'bad: communication error': 'غير صالحة: خطأ في الاتصال',
