@@ -154,6 +154,18 @@ class CellFile(msgspec.Struct, frozen=True):
     node: Node
 
 
+CELL = "cell.yaml"
+
+
+def cell_file(given: str | Path) -> Path:
+    """The file that is meant: a folder stands for the cell.yaml in it."""
+    path = Path(given)
+    try:
+        return path / CELL if path.is_dir() else path
+    except OSError:
+        return path  # who opens it says why nobody may look
+
+
 def load_cell(path: str | Path, problems: Problems) -> CellFile | None:
     """The cell of this file, or None where it is no cell at all; every problem in it is reported."""
     node = source.load(path, problems)

@@ -286,22 +286,15 @@ def _check(chosen: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if problems.errors else 0
 
 
-def _cell_file(given: str) -> Path:
-    """A folder stands for the cell.yaml in it."""
-    from edge.plan import CELL
-
-    path = Path(given)
-    return path / CELL if os.path.isdir(path) else path  # noqa: PTH112 - Path.is_dir raises where nobody may look
-
-
 def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan | None":
     """The plan of the chosen cell with these recipes (None: all); None after its problems have been printed."""
+    from edge.cell import cell_file
     from edge.plan import load_plan
     from edge.source import Problems, report
 
     problems = Problems()
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
-    plan = load_plan(_cell_file(chosen.cell), problems, recipes, endpoints)
+    plan = load_plan(cell_file(chosen.cell), problems, recipes, endpoints)
     if problems.errors or plan is None:
         print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
         return None
@@ -310,11 +303,11 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
 
 def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     """The chosen cell without its recipes, which may still be in the making; None after its problems were printed."""
-    from edge.cell import apply_endpoints, load_cell
+    from edge.cell import apply_endpoints, cell_file, load_cell
     from edge.source import Problems, report
 
     problems = Problems()
-    loaded = load_cell(_cell_file(chosen.cell), problems)
+    loaded = load_cell(cell_file(chosen.cell), problems)
     cell = loaded.cell if loaded is not None else None
     if cell is not None and chosen.endpoints:
         cell = apply_endpoints(cell, chosen.endpoints, problems)
@@ -389,11 +382,12 @@ def _print_record(chosen: argparse.Namespace, batch: str | None) -> int:
 def _record_directory(chosen: argparse.Namespace) -> Path:
     """Where the record is: as said, that of the named cell, or the only one that there is."""
     from edge import record
+    from edge.cell import cell_file
 
     if chosen.state or os.environ.get("STATE_DIRECTORY"):
         return _base(chosen.state)
     if chosen.cell:
-        return _base(None) / _cell_name(_cell_file(chosen.cell))
+        return _base(None) / _cell_name(cell_file(chosen.cell))
     found = [folder for folder in sorted(_base(None).glob("*")) if (folder / "edge.db").exists()]
     if len(found) != 1:
         names = ", ".join(folder.name for folder in found)

@@ -371,9 +371,8 @@ class Lock:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = holder_of(state_dir) or {}
-            raise CannotStart(
-                f"edge runs on {state_dir} already (process {holder.get('pid', '?')}, {holder.get('url', 'no API')})"
-            ) from None
+            where = holder.get("url") or "edge run"
+            raise CannotStart(f"edge runs on {state_dir} already (process {holder.get('pid', '?')}, {where})") from None
         os.set_inheritable(self.file.fileno(), False)
         try:
             self.file.truncate(0)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edge import recipe, shape, source
-from edge.cell import CellFile, PhaseForm, apply_endpoints, load_cell
+from edge.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.expression import Compiled, from_cell
 from edge.master import Master
 from edge.program import Phase, Plan
@@ -15,7 +15,6 @@ from edge.shape import FAILED
 from edge.source import Problems, suggest, tick
 from edge.steps import Compiler, Written
 
-CELL = "cell.yaml"
 PLANT = "plant.yaml"
 TEST = ".test.yaml"
 Endpoints = str | Path | Mapping[str, Mapping[str, Any]]

@@ -220,7 +220,7 @@ def version(db: sqlite3.Connection, path: Path) -> int:
 def _reading(path: Path) -> Generator[sqlite3.Connection]:
     """One consistent view of the record. Raises NoRecord where there is none."""
     if not path.exists():
-        raise NoRecord(f"there is no batch record at {path}: no daemon has run with this state directory")
+        raise NoRecord(f"there is no batch record at {path}: edge has not run with this state directory")
     db = None
     try:
         db = _connect(path)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import itertools
 import logging
 import os
 import signal
@@ -59,6 +60,7 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
     try:
         lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
         _refuse_interrupted(plan, state_dir)
+        order = msgspec.structs.replace(order, batch=_unused(order.batch, state_dir))
         with _log_file(state_dir) as log, _simulated(plan, state_dir, simulate) as ready, console.keys_alone():
             _log_to(log)
             lines, told = channel.pair()
@@ -103,6 +105,16 @@ def _refuse_interrupted(plan: Plan, state_dir: Path) -> None:
                 f"batch {batch.batch} ({batch.recipe}) was interrupted and has not ended: restart, stop or abort it on "
                 f"the page of `edge serve {plan.cell.path} --state {state_dir}`, or run this with another --state DIR"
             )
+
+
+def _unused(batch: str, state_dir: Path) -> str:
+    """The name of a batch, with a number where one that began in the same second has it."""
+    for name in itertools.chain([batch], (f"{batch}-{number}" for number in itertools.count(2))):
+        try:
+            record.batch(state_dir / record.FILE, name)
+        except record.NoRecord:
+            return name
+    raise AssertionError
 
 
 def _log_file(state_dir: Path) -> TextIO:

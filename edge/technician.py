@@ -157,7 +157,10 @@ def _daemon(cell: Cell, state_dir: Path) -> str:
         return ""
     url = str(holder.get("url") or "")
     if not url:
-        raise NotDone(f"a recipe runs on {cell.name} now (edge run, process {holder.get('pid')})")
+        raise NotDone(
+            f"a recipe runs on {cell.name} now (edge run, process {holder.get('pid')}): wait for its end; through "
+            "`edge serve` tags can be seen while a recipe runs"
+        )
     return url
 
 

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser(
         "up", help="simulated PLCs for a cell, until stopped", description=_UP, epilog=_UP_MORE, formatter_class=raw
     )
-    up.add_argument("cell", metavar="CELL.yaml", type=Path, help="the cell to simulate")
+    up.add_argument("cell", metavar="CELL", type=Path, help="the cell file, or the folder that has it as cell.yaml")
     up.add_argument(
         "--ports", metavar="FROM", type=_port, default=0, help="consecutive ports from this one on (default: free ones)"
     )
@@ -84,13 +84,13 @@ def _seconds(text: str) -> float | None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from edge.cell import load_cell
+    from edge.cell import cell_file, load_cell
     from edge.source import Problems, report
     from hil.plant_file import load_plant
     from hil.up import Options, up
 
     problems = Problems()
-    loaded = load_cell(options.cell, problems)
+    loaded = load_cell(cell_file(options.cell), problems)
     plant = load_plant(loaded.cell, problems) if loaded is not None else None
     if problems.errors or loaded is None or plant is None:
         sys.stderr.write(report(problems, color=sys.stderr.isatty()))

@@ -535,6 +535,8 @@ def test_edge_tags_while_it_runs(command, press: Simulated, tmp_path: Path) -> N
     with running(Running([*command, "press"], tmp_path / "log")) as run:
         moving(press, run)
         look = edge("tags", *command[3:], "--once")
-        assert look.returncode == 1 and f"process {run.pid}" in look.stderr and look.stdout == ""
+        assert look.returncode == 1 and f"process {run.pid}): wait for its end" in look.stderr and look.stdout == ""
+        second = edge(*command[2:], "press")
+        assert second.returncode == 1 and f"already (process {run.pid}, edge run)" in second.stderr
         assert process_name(run.pid) == "edge-daemon"
         assert press["press.ram"] is True
