@@ -59,7 +59,7 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
     console = Console()
     try:
         lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
-        _refuse_interrupted(plan, state_dir)
+        _refuse_interrupted(plan, state_dir, simulate=simulate)
         order = msgspec.structs.replace(order, batch=_unused(order.batch, state_dir))
         with _log_file(state_dir) as log, _simulated(plan, state_dir, simulate) as ready, console.keys_alone():
             _log_to(log)
@@ -90,7 +90,7 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _refuse_interrupted(plan: Plan, state_dir: Path) -> None:
+def _refuse_interrupted(plan: Plan, state_dir: Path, *, simulate: bool) -> None:
     """A batch that a power loss or a kill has cut off comes back held, and is for a person to end. Raises CannotStart.
 
     One that was being stopped or aborted needs nobody: it is over once the loop starts.
@@ -101,9 +101,10 @@ def _refuse_interrupted(plan: Plan, state_dir: Path) -> None:
         raise CannotStart(str(error)) from None
     for batch in left:
         if states.after(batch.state, "power-loss") not in states.ENDED:
+            serve = f"edge serve {plan.cell.path} --state {state_dir}{' --simulate' if simulate else ''}"
             raise CannotStart(
                 f"batch {batch.batch} ({batch.recipe}) was interrupted and has not ended: restart, stop or abort it on "
-                f"the page of `edge serve {plan.cell.path} --state {state_dir}`, or run this with another --state DIR"
+                f"the page of `{serve}`, or run this with another --state DIR"
             )
 
 
