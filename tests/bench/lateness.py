@@ -147,8 +147,13 @@ def cyclictest(seconds: float, *, real_time: bool) -> list[int]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise Unavailable(f"it says: {ended.stderr.strip()}")
-    counts = {int(late): int(count) for late, count in re.findall(r"(?m)^(\d{6}) (\d+)$", ended.stdout)}
-    over = re.search(r"Histogram Overflows: (\d+)", ended.stdout)
+    return latencies(ended.stdout)
+
+
+def latencies(said: str) -> list[int]:
+    """Every latency of cyclictest's histogram, sorted; one that is too long for it counts as LONGEST_US."""
+    counts = {int(late): int(count) for late, count in re.findall(r"(?m)^(\d{6}) (\d+)$", said)}
+    over = re.search(r"Histogram Overflows: (\d+)", said)
     counts[LONGEST_US] = int(over[1]) if over is not None else 0
     return [late for late, count in sorted(counts.items()) for _ in range(count)]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 from pathlib import Path
 
 from tests.bench import serving
@@ -9,6 +10,7 @@ from tests.bench.case import Case
 from tests.processes import BOTTLING, Served, descendants, running
 
 LIMIT_MB = 120
+SETTLE_S = 3.0
 
 
 class Memory(Case):
@@ -17,6 +19,7 @@ class Memory(Case):
     names = ("memory.total_rss",)
     unit = "MB"
     peer_name = "the limit"
+    rounds = 3
 
     def __enter__(self) -> "Memory":
         with contextlib.ExitStack() as stack:
@@ -31,6 +34,7 @@ class Memory(Case):
         self.open.close()
 
     def edge(self) -> tuple[float, ...]:
+        time.sleep(SETTLE_S)
         sizes = {name: proportional_mb(pid) for name, pid in descendants(self.served.pid).items()}
         sizes["edge-daemon"] = proportional_mb(self.served.pid)
         self.notes = [", ".join(f"{name} {size:.0f}" for name, size in sorted(sizes.items()))]
