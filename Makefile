@@ -14,7 +14,7 @@ run: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@tests/services
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 check: lint types layers
 

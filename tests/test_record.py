@@ -150,13 +150,14 @@ def test_a_batch_that_goes_on_after_a_restart_stays_one_batch(tmp_path: Path) ->
     assert (step.how, step.active_s, step.duration_s) == ("done", 5, 0)  # by the wall clock: cycles began anew
 
 
-def test_alarms_of_two_runs_with_one_number_are_two(tmp_path: Path) -> None:
-    from edge.messages import AlarmCleared, AlarmRaised
+def test_alarms_of_two_runs_with_one_number_are_two_and_the_first_ends_with_its_run(tmp_path: Path) -> None:
+    from edge.messages import AlarmRaised
 
-    kept(tmp_path, AlarmRaised(1, "timeout", {"en": "first"}, BATCH))
-    path = kept(tmp_path, AlarmRaised(1, "timeout", {"en": "second"}, BATCH), AlarmCleared(1), run=RUN + 1)
+    path = kept(tmp_path, AlarmRaised(1, "timeout", {"en": "first"}, BATCH))
+    assert record.batch(path, BATCH).alarms[0].cleared is None
+    path = kept(tmp_path, AlarmRaised(1, "timeout", {"en": "second"}, BATCH), run=RUN + 1)
     first, second = record.batch(path, BATCH).alarms
-    assert first.cleared is None and second.cleared is not None
+    assert first.cleared is not None and second.cleared is None
 
 
 def test_an_id_that_a_clock_set_back_gave_twice_is_two_batches(tmp_path: Path) -> None:
