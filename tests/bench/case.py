@@ -3,6 +3,7 @@
 import contextlib
 import os
 import statistics
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ class Result(msgspec.Struct, frozen=True):
     ratio: float | None
 
 
-class Case:
+class Case(ABC):
     """A benchmark. `names` are its figures; `edge` and `peer` measure them once, in that order, for one round.
 
     It is entered before the first round. `notes` are told below the table: what no single figure says.
@@ -45,12 +46,12 @@ class Case:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def edge(self) -> tuple[float, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def edge(self) -> tuple[float, ...]: ...
 
+    @abstractmethod
     def peer(self) -> tuple[float, ...]:
         """Raises Unavailable."""
-        raise NotImplementedError
 
 
 def run(case: Case) -> list[Result]:
