@@ -273,7 +273,8 @@ def _check(chosen: argparse.Namespace) -> int:
     import msgspec
 
     from edge.plan import check
-    from edge.source import Problems, as_json, report
+    from edge.report import as_json, report
+    from edge.source import Problems
 
     problems = Problems()
     check([Path(path) for path in chosen.paths], problems)
@@ -290,7 +291,8 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
     """The plan of the chosen cell with these recipes (None: all); None after its problems have been printed."""
     from edge.cell import cell_file
     from edge.plan import load_plan
-    from edge.source import Problems, report
+    from edge.report import report
+    from edge.source import Problems
 
     problems = Problems()
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
@@ -304,7 +306,8 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
 def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     """The chosen cell without its recipes, which may still be in the making; None after its problems were printed."""
     from edge.cell import apply_endpoints, cell_file, load_cell
-    from edge.source import Problems, report
+    from edge.report import report
+    from edge.source import Problems
 
     problems = Problems()
     loaded = load_cell(cell_file(chosen.cell), problems)

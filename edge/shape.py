@@ -15,7 +15,8 @@ from msgspec import Meta, inspect
 
 from drivers.value import Value
 from edge import units
-from edge.source import Node, Problems, as_bool, as_choice, as_integer, as_list, as_map, as_number, as_text, tick
+from edge.nodes import as_bool, as_choice, as_integer, as_list, as_map, as_number, as_text
+from edge.source import Node, Problems, tick
 
 FAILED: Final = msgspec.UNSET
 """What a reader gives where it has reported a problem."""

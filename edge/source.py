@@ -1,4 +1,4 @@
-"""YAML text -> nodes with line and column; every problem of the files collected, and reported with a caret.
+"""YAML text -> nodes with line and column; every problem of the files, collected.
 
 YAML is read strictly (YAML 1.1 as libyaml reads it, less tags, anchors, merge keys and further documents): a scalar is
 the text as written, and what the file's schema declares decides what it means. Size, depth and number of nodes are
@@ -7,11 +7,9 @@ limited while the parser's events come in, so that nothing is ever built from a 
 
 import difflib
 import itertools
-import math
 import re
 import stat
-import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -312,7 +310,7 @@ class _Reader:
             self._refuse(key.place, "yaml-merge", "YAML merge keys (`<<`) are not allowed", "write the keys out")
         elif not key.text:
             self._refuse(key.place, "bad-key", "a key is missing before the colon", "write `key: value`")
-        elif not key.quoted and _is_empty(value) and ":" in key.text:
+        elif not key.quoted and is_empty(value) and ":" in key.text:
             name, _, rest = key.text.partition(":")
             hint = f"write {tick(f'{name}: {rest}')}"
             self._refuse(key.place, "missing-space", "a space is missing after the colon", hint)
@@ -374,9 +372,6 @@ def _written(node: Node, lines: list[str]) -> Iterator[tuple[int, int, int]]:
                 yield row + 1, token.start() + 1, token.end() + 1
 
 
-# What a schema reads from nodes. Each reports what is wrong and gives None.
-
-
 def tick(text: str) -> str:
     """A text of the user's in a message, cut where it is long."""
     return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}…`"
@@ -393,191 +388,5 @@ def suggest(name: str, names: Iterable[str]) -> str:
     return f"did you mean `{known[near[0]]}`?" if near else ""
 
 
-def _is_empty(node: Node) -> bool:
+def is_empty(node: Node) -> bool:
     return node.kind == "text" and not node.text and not node.quoted
-
-
-def _found(node: Node) -> str:
-    if node.kind != "text":
-        return f"found a {node.kind}"
-    return "found nothing" if _is_empty(node) else f"found {tick(node.text)}"
-
-
-def as_text(node: Node, problems: Problems) -> str | None:
-    """The text of a scalar that is not empty (an empty one may be meant with `""`)."""
-    if node.kind == "text" and not _is_empty(node):
-        return node.text
-    hint = 'put it in quotes: "…"' if node.kind != "text" else ""
-    return problems.error(node, "not-text", f"expected text, {_found(node)}", hint)
-
-
-def as_bool(node: Node, problems: Problems) -> bool | None:
-    """`true` or `false`."""
-    if node.kind == "text" and not node.quoted and node.text in ("true", "false"):
-        return node.text == "true"
-    near = {"yes": "true", "on": "true", "1": "true", "no": "false", "off": "false", "0": "false"}
-    meant = node.text.casefold()
-    meant = near.get(meant, meant if meant in ("true", "false") else "")
-    hint = f"write `{meant}`, without quotes" if meant else ""
-    return problems.error(node, "not-bool", f"expected `true` or `false`, {_found(node)}", hint)
-
-
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
-
-
-def as_number(node: Node, problems: Problems, *, low: float | None = None, high: float | None = None) -> float | None:
-    """A finite decimal number (`010` is 10) from low to high, both included."""
-    if node.kind != "text" or node.quoted or not _NUMBER.fullmatch(node.text):
-        return problems.error(node, "not-number", f"expected a number, {_found(node)}", _number_hint(node))
-    value = float(node.text)
-    if not math.isfinite(value):
-        return problems.error(node, "out-of-range", f"{tick(node.text)} is too large for a number")
-    return value if _in_range(node, value, low, high, problems) else None
-
-
-def as_integer(node: Node, problems: Problems, *, low: int | None = None, high: int | None = None) -> int | None:
-    """A whole decimal number (`010` is 10) from low to high, both included."""
-    if node.kind != "text" or node.quoted or not _INTEGER.fullmatch(node.text):
-        return problems.error(node, "not-integer", f"expected a whole number, {_found(node)}", _number_hint(node))
-    value = int(node.text)
-    return value if _in_range(node, value, low, high, problems) else None
-
-
-def _number_hint(node: Node) -> str:
-    if node.kind != "text":
-        return ""
-    if node.quoted and _NUMBER.fullmatch(node.text):
-        return f"write `{node.text}`, without quotes"
-    if _NUMBER.fullmatch(node.text.replace(",", ".", 1)):
-        return "the decimal point is `.`" if "," in node.text else ""
-    return ""
-
-
-def _in_range(node: Node, value: float, low: float | None, high: float | None, problems: Problems) -> bool:
-    if (low is None or value >= low) and (high is None or value <= high):
-        return True
-    limits = (
-        f"from {low} to {high}" if None not in (low, high) else f"{low} or more" if high is None else f"{high} or less"
-    )
-    problems.error(node, "out-of-range", f"{tick(node.text)} is out of range", f"it must be {limits}")
-    return False
-
-
-def as_choice(node: Node, choices: Collection[str], problems: Problems) -> str | None:
-    """One of some texts."""
-    if node.kind == "text" and node.text in choices:
-        return node.text
-    hint = suggest(node.text, choices) if node.kind == "text" else ""
-    listed = ", ".join(f"`{choice}`" for choice in choices)
-    return problems.error(node, "not-a-choice", f"expected one of {listed}, {_found(node)}", hint)
-
-
-def as_list(node: Node, problems: Problems) -> list[Node] | None:
-    """The items of a list."""
-    if node.kind == "list":
-        return node.items
-    return problems.error(node, "not-a-list", f"expected a list, {_found(node)}", "write `[…]`, or lines with `- …`")
-
-
-def as_map(
-    node: Node, allowed: Collection[str] | None, required: Collection[str], problems: Problems
-) -> dict[str, Node] | None:
-    """The values of a map by key. `allowed` None: any key may stand in it.
-
-    An unknown key and a missing one are reported, and are not in what is given: the rest can still be checked.
-    """
-    if node.kind != "map":
-        gap = re.match(r"([\w.-]+):(\S.*)", node.text)
-        hint = (
-            f"a space is missing: {tick(f'{gap[1]}: {gap[2]}')}" if gap else "write `{…}`, or lines with `key: value`"
-        )
-        return problems.error(node, "not-a-map", f"expected keys with values, {_found(node)}", hint)
-    values: dict[str, Node] = {}
-    for key, entry in node.entries.items():
-        if allowed is None or key in allowed:
-            values[key] = entry.value
-            continue
-        hint = suggest(key, allowed) or f"the keys here are {', '.join(f'`{name}`' for name in allowed)}"
-        problems.error(entry.key, "unknown-key", f"no key {tick(key)} can stand here", hint)
-    for key in required:
-        if key not in values:
-            problems.error(node, "missing-key", f"`{key}` is missing here")
-    return values
-
-
-# The report.
-
-_WIDTH = 110
-_SHOWN_AS_THEY_ARE = "\u200c\u200d\u200e\u200f"
-
-
-def _cell(character: str) -> tuple[str, int]:
-    """A character as a terminal may safely be given it, and how many columns it takes."""
-    if " " <= character <= "~":
-        return character, 1
-    category = unicodedata.category(character)
-    if character == "\t":
-        return "    ", 4
-    if category in ("Mn", "Me") or character in _SHOWN_AS_THEY_ARE:
-        return character, 0
-    if category in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        escaped = f"<U+{ord(character):04X}>"
-        return escaped, len(escaped)
-    return character, 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def safe(text: str) -> str:
-    """A text as a terminal may be given it: what would move its cursor is shown as a code."""
-    return "".join(_cell(character)[0] for character in text)
-
-
-def clip(text: str, columns: int) -> str:
-    """The same, cut to so many columns."""
-    cells = [_cell(character) for character in text]
-    if sum(width for _, width in cells) <= columns:
-        return "".join(shown for shown, _ in cells)
-    ends = list(itertools.accumulate(width for _, width in cells))
-    return "".join(shown for (shown, _), end in zip(cells, ends, strict=True) if end < columns) + "…"
-
-
-def _excerpt(line: str, column: int, length: int) -> tuple[str, str]:
-    """A line of the source, cut around the fault, and the carets below it."""
-    at = min(column - 1, len(line))
-    first = 0 if len(line) <= _WIDTH else max(0, at - _WIDTH // 2)
-    last = min(len(line), first + _WIDTH)
-    cells = [_cell(character) for character in line[first:last]]
-    before = sum(width for _, width in cells[: at - first]) + (1 if first else 0)
-    under = sum(width for _, width in cells[at - first : at - first + length])
-    shown = ("…" if first else "") + "".join(text for text, _ in cells) + ("…" if last < len(line) else "")
-    return shown.rstrip(), " " * before + "^" * max(1, under)
-
-
-def report(problems: Problems, *, color: bool = False) -> str:
-    """Every problem with its line of source and carets under the fault, then how many there are; "" where none is."""
-    red, yellow, blue, bold, plain = ("\33[1;31m", "\33[1;33m", "\33[1;34m", "\33[1m", "\33[0m") if color else ("",) * 5
-    blocks: list[str] = []
-    for problem in problems:
-        tone = red if problem.severity == "error" else yellow
-        place = safe(f"{problem.file}:{problem.line}:{problem.column}")
-        block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {safe(problem.message)}{plain}"]
-        lines = problems.lines(problem.file)
-        number = str(problem.line)
-        if problem.line <= len(lines) and lines[problem.line - 1].strip():
-            shown, carets = _excerpt(lines[problem.line - 1], problem.column, problem.length)
-            block += [f" {blue}{number} |{plain} {shown}", f" {' ' * len(number)} {blue}|{plain} {tone}{carets}{plain}"]
-        if problem.hint:
-            block.append(f" {' ' * len(number)} {blue}={plain} hint: {safe(problem.hint)}")
-        blocks.append("\n".join(block) + "\n")
-    blocks += [f"… and {count} more in {safe(file)}\n" for file, count in sorted(problems.left_out.items())]
-    if not blocks:
-        return ""
-    counts = ((problems.errors, "error"), (problems.warnings, "warning"))
-    told = ", ".join(f"{count} {word}{'s' if count > 1 else ''}" for count, word in counts if count)
-    return "\n".join(blocks) + f"\n{bold}{told}{plain}\n"
-
-
-def as_json(problems: Problems) -> list[dict[str, Any]]:
-    """The problems for a program: a list of `file`, `line`, `column`, `severity`, `code`, `message`, `hint`."""
-    names = ("file", "line", "column", "severity", "code", "message", "hint")
-    return [{name: getattr(problem, name) for name in names} for problem in problems]

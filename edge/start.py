@@ -24,7 +24,8 @@ from edge.console import Console
 from edge.daemon import CannotStart, Daemon, Lock, Watcher
 from edge.order import Order
 from edge.program import Plan
-from edge.source import Problems, report
+from edge.report import report
+from edge.source import Problems
 from edge.terminal import Terminal
 
 SIMULATION_START_S = 30.0

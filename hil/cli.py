@@ -85,7 +85,8 @@ def _seconds(text: str) -> float | None:
 
 def _up(options: argparse.Namespace) -> int:
     from edge.cell import cell_file, load_cell
-    from edge.source import Problems, report
+    from edge.report import report
+    from edge.source import Problems
     from hil.plant_file import load_plant
     from hil.up import Options, up
 

@@ -10,6 +10,7 @@ blocks:
 constants: {conveyor.lot: L-1}      a read tag that stands still
 """
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import msgspec
 from drivers.value import Value
 from edge import shape, units
 from edge.cell import Cell, Tag, outside
-from edge.source import Node, Problems, as_choice, as_integer, as_map, as_text, load, suggest, tick
+from edge.nodes import as_choice, as_integer, as_map, as_text
+from edge.source import Node, Problems, load, suggest, tick
 from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields
 
 FILE = "plant.yaml"
@@ -50,7 +52,7 @@ class Wire(msgspec.Struct, frozen=True):
 
 
 class Plant:
-    """The plant of a cell. Values are in the tags' units; tags are meant by their index in `Cell.tags`."""
+    """The plant of a cell (edge.plant.Plant). Values are in the tags' units; tags are meant by their index in `Cell.tags`."""
 
     def __init__(self, cell: Cell, title: str = "no plant behind it: what is read stands still") -> None:
         """A plant without blocks: every read tag stands at zero, or at the nearest end of its range."""
@@ -78,6 +80,10 @@ class Plant:
         """What the controller's input `tag` shows now."""
         wire = self.sensors.get(tag)
         return self.constants[tag] if wire is None else wire.take()
+
+    def copy(self) -> "Plant":
+        """A plant of its own in the same state."""
+        return copy.deepcopy(self)
 
 
 def _at_rest(tag: Tag) -> Value:

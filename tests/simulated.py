@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edge.cell import Cell, load_cell
-from edge.source import Problems, report
+from edge.report import report
+from edge.source import Problems
 from hil.modbus_plc import ModbusPlc
 from hil.opcua_plc import OpcUaPlc
 from hil.plc import SimulatedPlc

@@ -8,7 +8,8 @@ import pytest
 from edge.messages import Asked, Recorded, StateChanged
 from edge.plan import load_plan
 from edge.recipe import LANGUAGES
-from edge.source import Problems, load, report
+from edge.report import report
+from edge.source import Problems, load
 from hil.plant_file import load_plant
 from tests.virtual import Virtual
 

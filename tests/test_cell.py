@@ -10,7 +10,8 @@ from drivers.driver import AddressError, Point
 from drivers.identity import Secret
 from drivers.value import Scale
 from edge.cell import CellFile, apply_endpoints, load_cell, outside
-from edge.source import Problem, Problems, report
+from edge.report import report
+from edge.source import Problem, Problems
 
 HERE = Path(__file__).parent
 

@@ -19,11 +19,12 @@ from drivers import driver
 from drivers.value import TYPES, Scale, is_good
 from edge import channel
 from edge.cell import Tag, apply_endpoints, load_cell
-from edge.source import Problems, report
+from edge.report import report
+from edge.source import Problems
 from hil import exchange
 from hil.cli import main
 from hil.exchange import Levels, Refused, Serving, Values
-from hil.up import in_unit, raw
+from hil.up import in_unit
 
 BOTTLING = Path(__file__).parent.parent / "recipes" / "bottling" / "cell.yaml"
 DEADLINE_S = 60.0

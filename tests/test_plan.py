@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge.plan import check, load_plan
 from edge.program import Plan, Recipe, Step
-from edge.source import Problem, Problems, report
+from edge.report import report
+from edge.source import Problem, Problems
 
 HERE = Path(__file__).parent
 BOTTLING = HERE / "bottling"

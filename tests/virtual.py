@@ -8,7 +8,8 @@ from edge.image import INPUT, OUTPUT, device_of
 from edge.messages import Ack, Command, DeviceReport, Event, Restore, TagReport, pack
 from edge.plan import load_plan
 from edge.program import Plan
-from edge.source import Problems, report
+from edge.report import report
+from edge.source import Problems
 
 CELL = """
 cell: bench

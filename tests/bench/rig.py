@@ -11,7 +11,8 @@ from edge.loop import Loop, Sockets
 from edge.messages import Ack, Command, Commit, DeviceReport, pack, unpack_outward
 from edge.plan import load_plan
 from edge.program import Plan
-from edge.source import Problems, report
+from edge.report import report
+from edge.source import Problems
 from tests.bench import cells
 
 Frames = list[bytes]
