@@ -52,7 +52,7 @@ class Wire(msgspec.Struct, frozen=True):
 
 
 class Plant:
-    """The plant of a cell (edge.plant.Plant). Values are in the tags' units; tags are meant by their index in `Cell.tags`."""
+    """The plant of a cell (edge.plant.Plant). Values are in the tags' units; a tag is meant by its index."""
 
     def __init__(self, cell: Cell, title: str = "no plant behind it: what is read stands still") -> None:
         """A plant without blocks: every read tag stands at zero, or at the nearest end of its range."""
@@ -83,7 +83,15 @@ class Plant:
 
     def copy(self) -> "Plant":
         """A plant of its own in the same state."""
-        return copy.deepcopy(self)
+        return copy.deepcopy(self, {id(block): _copied(block) for block in self.blocks.values()})
+
+
+def _copied(block: Block) -> Block:
+    """The block in its state: `deepcopy` would make a new one, at its start."""
+    made = copy.copy(block)
+    for field in msgspec.structs.fields(type(block)):  # pyright: ignore[reportArgumentType]
+        setattr(made, field.name, copy.deepcopy(getattr(block, field.name)))
+    return made
 
 
 def _at_rest(tag: Tag) -> Value:

@@ -13,10 +13,10 @@ import msgspec
 import yaml
 from setproctitle import setproctitle
 
-from drivers.value import Value, from_raw, to_raw
+from drivers.value import Value, from_raw
 from edge.cell import Cell, Tag
+from edge.plant import Plant, raw
 from hil.exchange import PERIOD_S
-from hil.plant_file import Plant
 from hil.plc_process import Failure, PlcProcess
 
 START_DEADLINE_S = 30.0
@@ -114,17 +114,6 @@ class Simulation:
 
     def _sensors(self, plc: PlcProcess) -> dict[int, Value]:
         return {place: raw(tag, self.plant.read(tag.index)) for place, tag in enumerate(plc.tags) if not tag.writable}
-
-
-def raw(tag: Tag, value: Value) -> Value:
-    """A value in the tag's unit as the raw value of its type, which it does not leave: a sensor saturates."""
-    kind = tag.type
-    if isinstance(value, str):
-        return value.encode()[: kind.size].decode(errors="ignore")
-    if isinstance(value, bool):
-        return value
-    plain = tag.scale.to_raw(value) if tag.scale is not None else value
-    return to_raw(min(max(plain, kind.low), kind.high), kind, None)
 
 
 def in_unit(tag: Tag, value: Value) -> Value | None:

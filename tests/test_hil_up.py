@@ -19,6 +19,7 @@ from drivers import driver
 from drivers.value import TYPES, Scale, is_good
 from edge import channel
 from edge.cell import Tag, apply_endpoints, load_cell
+from edge.plant import raw
 from edge.report import report
 from edge.source import Problems
 from hil import exchange

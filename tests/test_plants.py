@@ -1,11 +1,12 @@
 """Plant models: what flows in is there or has left; the same steps give the same plant; plant.yaml is read strictly."""
 
-from pathlib import Path
+from importlib.metadata import EntryPoint
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edge.plant
 from drivers.value import TYPES, Scale, Value
 from edge.cell import Cell, Device, Tag
 from edge.source import Problems
@@ -427,4 +428,36 @@ def test_no_text_breaks_the_reader(tmp_path_factory, text):
     assert plant is None or isinstance(plant, Plant)
 
 
-BOTTLING = Path(__file__).parent.parent / "recipes" / "bottling"
+# --- the entry point -------------------------------------------------------------------------------------------------
+
+
+def test_edge_finds_the_plant_by_the_file_beside_the_cell(tmp_path):
+    assert isinstance(edge.plant.load_plant(cell_beside(tmp_path, GOOD), Problems()), Plant)
+    problems = Problems()
+    assert edge.plant.load_plant(cell_beside(tmp_path, GOOD.replace("tank", "tonk")), problems) is None
+    assert problems.errors
+
+
+def test_what_reads_the_file_that_is_there_goes_first(tmp_path, monkeypatch):
+    kinds = [EntryPoint(name, f"none:{name}", edge.plant.GROUP) for name in ("a.yaml", "plant.yaml", "z.yaml")]
+    monkeypatch.setattr(edge.plant, "entry_points", lambda group: kinds)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda cell, problems: self.name)
+    cell = cell_beside(tmp_path)
+    (tmp_path / "z.yaml").touch()
+    assert edge.plant.load_plant(cell, Problems()) == "z.yaml"
+    monkeypatch.setattr(edge.plant, "entry_points", lambda group: [])
+    with pytest.raises(LookupError, match=r"entry points of group edge\.plants"):
+        edge.plant.load_plant(cell, Problems())
+
+
+def test_a_copy_of_a_plant_takes_its_own_course(tmp_path):
+    one = load_plant(cell_beside(tmp_path, GOOD), Problems())
+    one.write(1, True)
+    one.step(1.0)
+    other = one.copy()
+    assert other.read(0) == one.read(0) == pytest.approx(0.0052)
+    other.write(1, False)
+    for _ in range(100):
+        one.step(DT_S)
+        other.step(DT_S)
+    assert (other.read(0), one.read(0)) == (pytest.approx(0.0052), pytest.approx(0.0102))
