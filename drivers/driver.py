@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import msgspec
 
-from drivers.value import DataType, Reading, Value
+from drivers.value import DataType, Scan, Value
 
 File = Annotated[str, msgspec.Meta(extra={"path": True})]
 """A path among a driver's settings: relative to the file that names it, and made absolute when that is read."""
@@ -76,8 +76,8 @@ class Driver(Protocol):
         """Connects within the device's own deadline, or raises DeviceError. Harmless when connected."""
         ...
 
-    async def scan(self) -> Sequence[Reading]:
-        """Reads every point, in as few requests as the device stands: one Reading a point, in the order of the points.
+    async def scan(self) -> Scan:
+        """Reads every point, in as few requests as the device stands; what has not changed is not decoded again.
 
         Raises DeviceError when the device is lost; a point that it refuses has a bad status and an entry in `troubles`.
         """

@@ -24,7 +24,7 @@ from drivers.value import (
     BAD_OUT_OF_RANGE,
     BAD_WAITING,
     GOOD,
-    Reading,
+    Scan,
     Value,
     to_raw,
 )
@@ -111,6 +111,8 @@ class ModbusDriver:
         self._link = shared(connections, ("modbus", settings.host, settings.port), self._make_link)
         self._link.depth = min(self._link.depth, settings.depth)
         self._reads: list[_Read] = []
+        self._seen: list[bytes | int] = []  # the last answers, one a read; empty where all must be taken anew
+        self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
         self._retry_s = 0.0
@@ -151,6 +153,7 @@ class ModbusDriver:
         self._refused.clear()
         self._reads = [read for area in READS for read in self._reads_of(area, range(len(self._points)))]
         self._fewest = len(self._reads)
+        self._seen = []
 
     def _reads_of(self, area: str, points: Iterable[int], gap: int | None = None) -> list[_Read]:
         limit = self._settings.max_bits if area in BIT_AREAS else self._settings.max_registers
@@ -171,23 +174,33 @@ class ModbusDriver:
             unpack = unpacker([field(point, at, block.start) for point, at in zip(points, places, strict=True)])
         return _Read(area, block.size, request, block.members, unpack)
 
-    async def scan(self) -> Sequence[Reading]:
-        """One Reading a point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
+    async def scan(self) -> Scan:
+        """Every point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
         began_ns, now_s = time.time_ns(), time.monotonic()
         if now_s >= self._retry_s and (self._refused or len(self._reads) > self._fewest):
             await self._retry(now_s)
-        readings: list[Reading] = [Reading(None, BAD_WAITING, began_ns)] * len(self._points)
         transient: dict[int, _Refusal] = {}
-        reads = self._reads
-        for read, answer in zip(reads, await self._answers(reads), strict=True):
+        reads, last, seen = self._reads, self._last, self._seen
+        answers = await self._answers(reads)
+        if answers == seen:
+            return Scan(last.values, last.statuses, began_ns, changed=False)
+        values, statuses = list(last.values), list(last.statuses)
+        for read, answer, before in zip(reads, answers, seen or [None] * len(reads), strict=True):
+            if answer == before and isinstance(answer, bytes):
+                continue
             parts = [(read, answer)] if isinstance(answer, bytes) else await self._narrow(read, answer, transient)
             for part, data in parts:
                 for point, value in zip(part.members, part.unpack(data), strict=True):
-                    readings[point] = Reading(value, GOOD, began_ns)
-        for point, refusal in (self._refused | transient).items():
-            readings[point] = Reading(None, refusal.status, began_ns)
-        self.troubles = {self._points[point].name: one.text for point, one in (self._refused | transient).items()}
-        return readings
+                    values[point], statuses[point] = value, GOOD
+        refused = self._refused | transient
+        for point, refusal in refused.items():
+            values[point], statuses[point] = None, refusal.status
+        self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
+        if self._reads is reads:
+            self._seen = answers
+        changed = values != last.values or statuses != last.statuses
+        self._last = Scan(values, statuses, began_ns, changed)
+        return self._last
 
     async def _answers(self, reads: Sequence[_Read]) -> list[bytes | int]:
         """The data of each read, or the exception code that refused it."""
@@ -227,6 +240,7 @@ class ModbusDriver:
         good = [point for point in read.members if point not in self._refused]
         reads = self._reads_of(read.area, good, 0) if len(good) < len(read.members) else [part for part, _ in parts]
         self._reads = [new for old in self._reads for new in (reads if old is read else [old])]
+        self._seen = []
         return [(part, data) for part, data in parts if data is not None]
 
     async def _split(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes | None]]:

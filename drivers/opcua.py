@@ -19,7 +19,7 @@ from drivers.value import (
     BAD_NOT_READABLE,
     BAD_WAITING,
     GOOD,
-    Reading,
+    Scan,
     Value,
 )
 
@@ -65,6 +65,7 @@ class OpcUaDriver:
         self._own: Identity | None = None
         self._session: Session | None = None
         self._nodes = _Nodes(settings.batch, [], [], [], {})
+        self._last = Scan([], [], 0)
 
     @staticmethod
     def check(point: Point) -> None:
@@ -85,16 +86,21 @@ class OpcUaDriver:
             raise
         self._session = session
 
-    async def scan(self) -> Sequence[Reading]:
+    async def scan(self) -> Scan:
         session = self._connected()
         await session.renew()
-        readings = [Reading(None, BAD_NODE_UNKNOWN, time.time_ns())] * len(self._points)
+        now = time.time_ns()
+        values: list[Value | None] = [None] * len(self._points)
+        statuses, times = [BAD_NODE_UNKNOWN] * len(values), [now] * len(values)
         for indexes, request in self._nodes.reads:
-            values = await session.read(request, len(indexes))
+            answers = await session.read(request, len(indexes))
             now = time.time_ns()
-            for index, value in zip(indexes, values, strict=True):
-                readings[index] = self._reading(self._points[index], value, now)
-        return readings
+            for index, answer in zip(indexes, answers, strict=True):
+                values[index], statuses[index], times[index] = self._reading(self._points[index], answer, now)
+        last = self._last
+        changed = values != last.values or statuses != last.statuses
+        self._last = Scan(values, statuses, max(times, default=now), changed, times)
+        return self._last
 
     async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
         ua = library()
@@ -155,12 +161,13 @@ class OpcUaDriver:
             )
         return self._session
 
-    def _reading(self, point: Point, data: DataValue, now_ns: int) -> Reading:
+    def _reading(self, point: Point, data: DataValue, now_ns: int) -> tuple[Value | None, int, int]:
+        """Value, StatusCode, source time."""
         time_ns = _time_ns(data.SourceTimestamp) or _time_ns(data.ServerTimestamp) or now_ns
         status = data.StatusCode.value if data.StatusCode is not None else GOOD
         if status >> 31:
             self.troubles[point.name] = f"`{point.address}`: {_bad(status)}"
-            return Reading(None, status, time_ns)
+            return None, status, time_ns
         value, wrong, trouble = None, BAD_WAITING, "it has no value yet"
         if (variant := data.Value) is not None:
             value, wrong, trouble = convert(
@@ -168,9 +175,9 @@ class OpcUaDriver:
             )
         if trouble:
             self.troubles[point.name] = f"`{point.address}`: {trouble}"
-            return Reading(None, wrong, time_ns)
+            return None, wrong, time_ns
         self.troubles.pop(point.name, None)
-        return Reading(value, status, time_ns)
+        return value, status, time_ns
 
     async def _look_up(self, session: Session) -> _Nodes:
         """The server's namespaces and limits, the points' NodeIds, the types of those that are written."""

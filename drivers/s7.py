@@ -29,7 +29,7 @@ from drivers.value import (
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
     GOOD,
-    Reading,
+    Scan,
     Value,
 )
 
@@ -99,11 +99,14 @@ class S7Driver:
         self._settings: Settings = settings
         self._points = tuple(points)
         self._places = [place(point) for point in points]
-        self._readings = [Reading(None, BAD_WAITING, 0)] * len(points)
+        self._values: list[Value | None] = [None] * len(points)
+        self._statuses = [BAD_WAITING] * len(points)
+        self._seen: dict[Area, bytes] = {}  # the last bytes of each item of the jobs
+        self._changed = False
         self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
         self._refused: set[int] = set()
         self._alone: set[int] = set()  # points that can be read, but in no item with others
-        self._scan_ns = 0  # when the scan that runs began: no value is younger than it says
+        self._last = Scan(tuple(self._values), tuple(self._statuses), 0)
         self._retry_s = 0.0
         self._jobs: list[ReadJob] = []
         self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
@@ -167,9 +170,9 @@ class S7Driver:
 
     # reading
 
-    async def scan(self) -> Sequence[Reading]:
-        """Every point's Reading, in as few jobs as the size of messages allows. Raises DeviceError."""
-        self._scan_ns = time.time_ns()
+    async def scan(self) -> Scan:
+        """Every point, raw, in as few jobs as the size of messages allows. Raises DeviceError."""
+        began_ns, self._changed = time.time_ns(), False
         if (self._refused or self._alone) and time.monotonic() >= self._retry_s:
             self._forget()
         if self._planned_pdu != self._codec.pdu:
@@ -179,7 +182,10 @@ class S7Driver:
             await self._isolate(refused)
         elif not self._jobs:
             await self._ask(_ALIVE, lambda message: s7.parse_read(message, 1))
-        return tuple(self._readings)
+        if self._changed:
+            self._last = Scan(tuple(self._values), tuple(self._statuses), began_ns)
+            return self._last
+        return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
 
     def _forget(self) -> None:
         """Asks for everything again, also for what the PLC refused."""
@@ -190,6 +196,7 @@ class S7Driver:
     def _plan(self) -> None:
         """Makes the jobs anew, without the points that were refused."""
         self._planned_pdu = self._codec.pdu
+        self._seen.clear()
         largest = largest_read(self._planned_pdu)
         wanted = set(range(len(self._points))) - self._refused
         for index in [index for index in wanted if self._places[index].size > largest]:
@@ -218,9 +225,11 @@ class S7Driver:
         return refused
 
     def _decode(self, item: Item, data: bytes) -> None:
-        readings, now_ns = self._readings, self._scan_ns
+        if self._seen.get(item.area) == data:
+            return
+        self._seen[item.area] = data
         for index, value in zip(item.plain, item.values(data), strict=True):
-            readings[index] = Reading(value, GOOD, now_ns)
+            self._show(index, value, GOOD)
         if self.troubles:
             for index in item.points:
                 self.troubles.pop(self._points[index].name, None)
@@ -231,14 +240,19 @@ class S7Driver:
         kind = self._places[index].type
         (self._long_enough.add if raw[0] >= kind.size else self._long_enough.discard)(index)
         try:
-            self._readings[index] = Reading(decode_string(kind, raw), GOOD, self._scan_ns)
+            self._show(index, decode_string(kind, raw), GOOD)
         except NoString as error:
             self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
+
+    def _show(self, index: int, value: Value | None, status: int) -> None:
+        if self._values[index] != value or self._statuses[index] != status:
+            self._values[index], self._statuses[index] = value, status
+            self._changed = True
 
     def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
         """This point alone is bad, and why."""
         point = self._points[index]
-        self._readings[index] = Reading(None, status, self._scan_ns)
+        self._show(index, None, status)
         self.troubles[point.name] = f"{point.address}: {what}: {hint}"
 
     def _refuse(self, index: int, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -69,6 +70,30 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     value: Value | None
     status: int
     time_ns: int
+
+
+class Scan(msgspec.Struct, frozen=True, gc=False):
+    """What one scan of a device gave, in the order of its points: raw values (None: there is none) and StatusCodes.
+
+    `times` are the source times (ns since 1970, UTC), None where all are `time_ns`, the newest. `changed` is False
+    where values and statuses are those of the driver's last scan: then nobody needs to look at them.
+    """
+
+    values: Sequence[Value | None]
+    statuses: Sequence[int]
+    time_ns: int
+    changed: bool = True
+    times: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, point: int) -> Reading:
+        time_ns = self.time_ns if self.times is None else self.times[point]
+        return Reading(self.values[point], self.statuses[point], time_ns)
+
+    def __iter__(self) -> Iterator[Reading]:
+        return (self[point] for point in range(len(self.values)))
 
 
 class DataType(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from drivers.value import (
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
     GOOD,
-    Reading,
+    Scan,
     Value,
     from_raw,
     is_good,
@@ -85,7 +85,7 @@ class Station:
         self.tried: dict[int, tuple[Value, float, int]] = {}
         self.refused: dict[int, str] = {}
         self.troubles: dict[str, str] = {}
-        self.readings: Sequence[Reading] = ()
+        self.scan: Scan | None = None
         self.up: bool | None = None
         self.said: set[str] = set()
         self.wake = asyncio.Event()
@@ -132,7 +132,7 @@ class Station:
 
     async def _scan(self) -> None:
         began = time.monotonic()
-        readings = await self.driver.scan()
+        scan = await self.driver.scan()
         took = time.monotonic() - began
         self.scans += 1
         self.scan_counts[bisect_left(BOUNDS_S, took)] += 1
@@ -144,32 +144,22 @@ class Station:
             self.bus.tell(DeviceReport(self.device.index, True, GOOD))
             self.full_at = 0.0
         self._report_troubles()
-        changed = len(readings) != len(self.readings) or any(
-            new.value != old.value or new.status != old.status
-            for new, old in zip(readings, self.readings, strict=False)
-        )
-        self.readings = readings
-        self.send_frame(full=changed or time.monotonic() >= self.full_at)
+        changed = scan.changed or self.scan is None
+        self.scan = scan
+        self.send_frame(scan, full=changed or time.monotonic() >= self.full_at)
         self.bus.scanned.set()
 
-    def send_frame(self, *, full: bool) -> None:
-        """The last scan to the loop: all values, or that none has changed."""
-        received, time_ns = time.monotonic_ns(), max((one.time_ns for one in self.readings), default=time.time_ns())
+    def send_frame(self, scan: Scan, *, full: bool) -> None:
+        """A scan to the loop: all values, or that none has changed."""
+        received = time.monotonic_ns()
         if not full:
-            self.bus.send(self.layout.pack_unchanged(self.scans, received, time_ns))
+            self.bus.send(self.layout.pack_unchanged(self.scans, received, scan.time_ns))
             return
-        values = [from_raw(one.value, tag.scale) for one, tag in zip(self.readings, self.tags, strict=True)]
-        pairs = zip(self.readings, values, strict=True)
-        statuses = [BAD_OUT_OF_RANGE if value is None and is_good(one.status) else one.status for one, value in pairs]
-        times = [one.time_ns for one in self.readings]
-        frame = self.layout.pack_input(
-            self.scans,
-            received,
-            time_ns,
-            values,
-            None if not any(statuses) else statuses,
-            None if len(set(times)) == 1 else times,
-        )
+        values = [from_raw(raw, tag.scale) for raw, tag in zip(scan.values, self.tags, strict=True)]
+        pairs = zip(values, scan.statuses, strict=True)
+        statuses = [BAD_OUT_OF_RANGE if value is None and is_good(status) else status for value, status in pairs]
+        given = statuses if any(statuses) else None
+        frame = self.layout.pack_input(self.scans, received, scan.time_ns, values, given, scan.times)
         self.full_at = time.monotonic() + FULL_FRAME_S if self.bus.send(frame) else 0.0
 
     # --- reports -----------------------------------------------------------------------------------------------------
@@ -180,15 +170,15 @@ class Station:
             hint = f" ({error.hint})" if error.hint else ""
             log.warning("%s: %s%s", self.device.name, error.text, hint)
         self.up = False
-        self.readings = ()
+        self.scan = None
         self.bus.scanned.set()
         self.bus.tell(DeviceReport(self.device.index, False, error.status, error.text, error.hint))
 
     def report(self) -> None:
         """All that the loop must know of this device, for a loop that has just started."""
-        if self.up and self.readings:
+        if self.up and self.scan is not None:
             self.bus.tell(DeviceReport(self.device.index, True, GOOD))
-            self.send_frame(full=True)
+            self.send_frame(self.scan, full=True)
 
     def _report_troubles(self) -> None:
         """Tags that the device refuses to give: each is said once, and once when it is over."""
@@ -234,7 +224,7 @@ class Station:
     def _confirmed(self, place: int, raw: Value) -> bool:
         """Whether the device shows this value, and nothing else was sent to it since."""
         sent = self.tried.get(place)
-        return self.readings[place].value == raw and (sent is None or sent[0] == raw)
+        return self.scan is not None and self.scan.values[place] == raw and (sent is None or sent[0] == raw)
 
     async def _write(self) -> None:
         """Sends the levels that differ from what was read back; what was just sent waits for its read-back."""
@@ -249,7 +239,7 @@ class Station:
             if sent == raw and now < again_at:
                 continue
             if sent == raw and count >= 2:
-                shown = self.readings[place].value
+                shown = None if self.scan is None else self.scan.values[place]
                 self._refuse(place, BAD_OUT_OF_RANGE, f"the device confirmed {raw} but still shows {shown}")
             values[place] = raw
             self.tried[place] = (raw, now + WRITE_AGAIN_S, count + 1 if sent == raw else 1)

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -236,14 +236,14 @@ class _Probe:
         self._lose(BAD_WAITING)
 
     def _lose(self, status: int, *notes: str) -> None:
-        self.readings = [Reading(None, status, 0)] * len(self.tags)
+        self.readings: Sequence[Reading] = [Reading(None, status, 0)] * len(self.tags)
         self.notes = list(notes)
 
     async def read(self) -> None:
         """Reads every tag; where the device is lost they turn bad, and `notes` says why."""
         try:
             await self.driver.connect()
-            self.readings = list(await self.driver.scan())
+            self.readings = tuple(await self.driver.scan())
             self.notes = [f"{name}: {text}" for name, text in self.driver.troubles.items()]
         except DeviceError as error:
             await self.driver.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drivers.driver import DeviceError
-from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, GOOD, Reading, Value, is_good
+from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, GOOD, Scan, Value, is_good
 from edge import channel, fieldbus
 from edge.fieldbus import Fieldbus, Station, as_read_back
 from edge.image import INPUT, pack_tick
@@ -28,6 +28,7 @@ class MemoryDriver:
         self.memory: list[Value] = [
             "" if one.type.kind == "string" else False if one.type.kind == "bool" else 0 for one in points
         ]
+        self.shown: list[Value] = []
         self.there = True
         self.refused: set[int] = set()
         self.deaf: set[int] = set()
@@ -41,10 +42,11 @@ class MemoryDriver:
         if not self.there:
             raise DeviceError("no answer", "look at the cable", status=BAD_NO_COMMUNICATION)
 
-    async def scan(self) -> list[Reading]:
+    async def scan(self) -> Scan:
         self._check()
         self.scans += 1
-        return [Reading(value, GOOD, 1_000) for value in self.memory]
+        changed, self.shown = self.memory != self.shown, list(self.memory)
+        return Scan(self.shown, [GOOD] * len(self.memory), 1_000, changed)
 
     async def write(self, values: Mapping[int, Value]) -> dict[int, int]:
         self._check()

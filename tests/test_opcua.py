@@ -29,6 +29,7 @@ from drivers.value import (
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
     GOOD,
+    Reading,
     is_good,
     parse_type,
 )
@@ -656,10 +657,10 @@ async def test_statuses_times_and_values_of_other_servers(odd, monkeypatch):
     assert readings["null"].status == BAD_WAITING
     assert (readings["no text"].value, readings["no text"].status) == ("", GOOD)
     expected_ns = int(when.timestamp()) * 10**9 + when.microsecond * 1000
-    assert readings["uncertain"] == driver.Reading(5, UNCERTAIN_SUBSTITUTE, expected_ns)
-    assert readings["sensor"] == driver.Reading(None, BAD_SENSOR_FAILURE, expected_ns)
+    assert readings["uncertain"] == Reading(5, UNCERTAIN_SUBSTITUTE, expected_ns)
+    assert readings["sensor"] == Reading(None, BAD_SENSOR_FAILURE, expected_ns)
     assert "BadSensorFailure" in device.troubles["sensor"]
-    assert readings["server time"] == driver.Reading(5, GOOD, expected_ns)
+    assert readings["server time"] == Reading(5, GOOD, expected_ns)
     assert all(readings[name].time_ns >= start_ns for name in ("no time", "old time"))
     assert "no variable" in device.troubles["folder"]
 

@@ -212,7 +212,7 @@ async def test_only_the_guilty_points_are_bad() -> None:
         plc.memory.no_access.add((s7.DATA_BLOCK, 2))
         plc.write(1, 77)
         for _ in range(3):
-            readings = await driver.scan()
+            readings = list(await driver.scan())
             assert [reading.status for reading in readings[:4]] == [GOOD, GOOD, BAD_NOT_READABLE, GOOD]
             assert readings[1].value == 77
             statuses = [BAD_OUT_OF_RANGE] * 2 + [BAD_NODE_UNKNOWN] * 2 + [BAD_OUT_OF_RANGE]
@@ -655,12 +655,12 @@ async def test_reads_snap7s_server(snap7_server: tuple[Snap7Server, dict[str, by
         Point("far", "DB1.DBW70", parse_type("int16")),
     ]
     async with connected(Settings(host="127.0.0.1", port=port, timeout=10.0), wanted) as driver:
-        readings = await driver.scan()
+        readings = list(await driver.scan())
         assert [reading.value for reading in readings[:-2]] == CELL_VALUES
         assert [reading.status for reading in readings[-2:]] == [BAD_NODE_UNKNOWN, BAD_OUT_OF_RANGE]
         for n in (0, 5, 8, 9):  # one item at a time, and no bits: its server knows no more
             assert await driver.write({n: CELL_VALUES[n]}) == {n: GOOD}
-        assert [reading.value for reading in (await driver.scan())[:-2]] == CELL_VALUES
+        assert [reading.value for reading in list(await driver.scan())[:-2]] == CELL_VALUES
 
 
 async def test_lists_the_data_blocks_of_snap7s_server(
