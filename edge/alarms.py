@@ -1,80 +1,61 @@
-"""The texts of the alarms that edge raises by itself, in the languages of the floor."""
+"""The list of alarms, after ISA-18.2: raised with its cause, cleared when that is gone, acknowledged by a person."""
 
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from edge.batch import Alarm, State
+from edge.messages import AlarmAcknowledged, AlarmCleared, AlarmRaised, Event
 from edge.program import Texts
 
-
-def device_lost(device: str, tag: str, reason: str) -> Texts:
-    about = f" ({tag})" if tag else ""
-    why = f": {reason}" if reason else ""
-    return {
-        "en": f"{device} is lost{about}{why}",
-        "fr": f"{device} est perdu{about}{why}",
-        "ar": f"انقطع الاتصال مع {device}{about}{why}",
-    }
+MAX_ALARMS = 256
 
 
-def tag_refused(tag: str, reason: str, *, write: bool) -> Texts:
-    if write:
-        return {
-            "en": f"{tag} could not be set: {reason}",
-            "fr": f"{tag} n'a pas pu être réglé : {reason}",
-            "ar": f"تعذّر ضبط {tag}: {reason}",
-        }
-    return {
-        "en": f"{tag} cannot be read: {reason}",
-        "fr": f"{tag} ne peut pas être lu : {reason}",
-        "ar": f"تعذّرت قراءة {tag}: {reason}",
-    }
+class Alarms:
+    """Each thing that can raise an alarm has a key, and at most one active alarm: `device:0`, `batch:B1:timeout`."""
 
+    def __init__(self, state: State, emit: Callable[[Event], None]) -> None:
+        self.state = state
+        self.emit = emit
 
-def value_refused(tag: str, value: object, wanted: str) -> Texts:
-    return {
-        "en": f"{tag} may not be set to {value}: {wanted}",
-        "fr": f"{tag} ne peut pas être réglé à {value} : {wanted}",
-        "ar": f"لا يجوز ضبط {tag} على {value}: {wanted}",
-    }
+    def raise_alarm(self, key: str, kind: str, say: Texts, *, batch: str = "", device: str = "", tag: str = "") -> None:
+        state = self.state
+        if key in state.alarm_keys:
+            return
+        number = state.next_alarm
+        state.next_alarm += 1
+        state.alarm_keys[key] = number
+        state.alarms[number] = Alarm(number, kind, say, state.cycle, batch, device, tag)
+        self.emit(AlarmRaised(number, kind, say, batch, device, tag))
+        if len(state.alarms) > MAX_ALARMS:
+            old = next((one for one, alarm in state.alarms.items() if not alarm.active), None)
+            if old is not None:
+                del state.alarms[old]
 
+    def clear(self, key: str) -> None:
+        """The alarm's cause is gone; it stays until it is acknowledged (ISA-18.2, returned to normal)."""
+        number = self.state.alarm_keys.pop(key, None)
+        if number is None:
+            return
+        alarm = self.state.alarms[number]
+        self.emit(AlarmCleared(number))
+        if alarm.acknowledged:
+            del self.state.alarms[number]
+        else:
+            self.state.alarms[number] = replace(alarm, active=False)
 
-def timed_out(step: str, condition: str) -> Texts:
-    what = f" ({condition})" if condition else ""
-    return {
-        "en": f"step {step} took too long{what}",
-        "fr": f"l'étape {step} a duré trop longtemps{what}",
-        "ar": f"استغرقت الخطوة {step} وقتًا أطول من المسموح{what}",
-    }
+    def clear_all(self, prefix: str) -> None:
+        for key in [key for key in self.state.alarm_keys if key.startswith(prefix)]:
+            self.clear(key)
 
-
-def phase_failed(phase: str) -> Texts:
-    return {"en": f"{phase} failed", "fr": f"{phase} a échoué", "ar": f"فشل {phase}"}
-
-
-def interlock_unknown(condition: str, tags: str) -> Texts:
-    return {
-        "en": f"an interlock cannot be watched, {tags} has no good value ({condition})",
-        "fr": f"un verrouillage ne peut pas être surveillé, {tags} n'a pas de valeur valide ({condition})",
-        "ar": f"تعذّرت مراقبة شرط الأمان، لا توجد قيمة صالحة لـ {tags} ({condition})",
-    }
-
-
-def power_loss(recipe: str) -> Texts:
-    return {
-        "en": f"{recipe} was interrupted by a power loss or a restart of edge",
-        "fr": f"{recipe} a été interrompu par une coupure de courant ou un redémarrage de edge",
-        "ar": f"توقّفت {recipe} بسبب انقطاع الكهرباء أو إعادة تشغيل edge",
-    }
-
-
-def stood_still(seconds: float) -> Texts:
-    return {
-        "en": f"the control loop stood still for {seconds:.2f} s",
-        "fr": f"la boucle de commande s'est arrêtée pendant {seconds:.2f} s",
-        "ar": f"توقّفت حلقة التحكم لمدة {seconds:.2f} ثانية",
-    }
-
-
-def not_recorded() -> Texts:
-    return {
-        "en": "the batch record takes nothing: steps wait. Is the disk full or broken?",
-        "fr": "l'enregistrement des lots ne répond plus : les étapes attendent. Disque plein ou en panne ?",
-        "ar": "سجل الدفعات لا يقبل شيئًا: الخطوات تنتظر. هل القرص ممتلئ أو معطّل؟",
-    }
+    def acknowledge(self, number: int, by: str) -> bool:
+        """False where there is no such alarm to acknowledge."""
+        alarm = self.state.alarms.get(number)
+        if alarm is None or alarm.acknowledged:
+            return False
+        self.emit(AlarmAcknowledged(number, by))
+        if alarm.active:
+            self.state.alarms[number] = replace(alarm, acknowledged=True)
+        else:
+            del self.state.alarms[number]
+        return True

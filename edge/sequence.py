@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from drivers.value import Value
-from edge import alarms
+from edge import words
 from edge.batch import BatchState, BranchState, State
 from edge.cell import Tag
 from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
@@ -32,7 +32,7 @@ class Refused(Exception):
 
     def __init__(self, tag: Tag, value: Value, wanted: str) -> None:
         super().__init__(wanted)
-        self.say = alarms.value_refused(tag.name, value, wanted)
+        self.say = words.value_refused(tag.name, value, wanted)
         self.tag = tag.name
 
 
@@ -322,7 +322,7 @@ class Sequence:
             if phase.running(values, variables) is True:
                 branch.stage = 2
         if failed is True and (branch.stage == 2 or branch.rounds == 1):
-            self.faults.append(Fault("hold", "phase-failed", alarms.phase_failed(phase.name)))
+            self.faults.append(Fault("hold", "phase-failed", words.phase_failed(phase.name)))
             return False
         return branch.stage == 2 and phase.done(values, variables) is True
 
@@ -342,7 +342,7 @@ class Sequence:
         """The step's time limit has passed; True where it is left. A limit that holds or ends the batch is a fault."""
         if step.on_timeout != "continue":
             do = "" if self.handling else step.on_timeout
-            self.faults.append(Fault(do, "timeout", alarms.timed_out(step.name, step.condition)))
+            self.faults.append(Fault(do, "timeout", words.timed_out(step.name, step.condition)))
         if step.on_timeout != "continue" and not self.handling:
             branch.since = self.clock
             return False

@@ -1,0 +1,159 @@
+"""The control recipes (ISA-88) that are here: how they begin, change their state, end, and come back after a crash."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from drivers.value import Value
+from edge import states, words
+from edge.alarms import Alarms
+from edge.batch import BatchState, BranchState, State
+from edge.image import layouts
+from edge.levels import Levels
+from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged
+from edge.program import Plan, Recipe
+from edge.sequence import Sequence, agrees
+
+_unpack_batch = msgspec.msgpack.Decoder(BatchState).decode
+
+
+class Control:
+    """The batches of the cell; `sequences` runs the steps of each."""
+
+    def __init__(self, plan: Plan, state: State, emit: Callable[[Event], None], levels: Levels, alarms: Alarms) -> None:
+        self.plan = plan
+        self.state = state
+        self.emit = emit
+        self.levels = levels
+        self.alarms = alarms
+        self.outputs_of = [layout.outputs for layout in layouts(plan.cell)]
+        self.sequences = {batch.batch: self.sequence(batch) for batch in state.batches.values()}
+
+    def sequence(self, batch: BatchState) -> Sequence:
+        return Sequence(self.plan, self.plan.recipes[batch.recipe], self.state, batch, self.emit)
+
+    def begin(self, sequence: Sequence, parameters: dict[str, Value], by: str) -> None:
+        """A new batch takes its units, and with them every output of theirs, and runs."""
+        batch, recipe = sequence.batch, sequence.recipe
+        self._own(sequence)
+        outputs = self._unit_outputs(recipe)
+        for tag in outputs:
+            self.state.manual.pop(tag, None)
+        self.levels.settle(outputs)
+        batch.body = BranchState(recipe.body)
+        self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by))
+        self.change(sequence, "start", "started", by)
+
+    def _own(self, sequence: Sequence) -> None:
+        batch = sequence.batch
+        self.state.batches[batch.batch] = batch
+        self.sequences[batch.batch] = sequence
+        self.state.owners.update(dict.fromkeys(sequence.recipe.uses, batch.batch))
+
+    def _unit_outputs(self, recipe: Recipe) -> list[int]:
+        return [tag for device in recipe.devices for tag in self.outputs_of[device]]
+
+    def change(self, sequence: Sequence, command: str, cause: str, by: str) -> bool:
+        """One change of state after the table, with all that goes with the new state; False where it is refused."""
+        batch = sequence.batch
+        new = states.after(batch.state, command)
+        if new is None or new == batch.state:
+            return False
+        sequence.cut(handler=True)
+        batch.handling = None
+        self.emit(StateChanged(batch.batch, batch.state, new, cause, by))
+        acted, batch.state, batch.cause = batch.state in states.ACTING, new, cause
+        if new in states.ACTING and not acted:
+            batch.needs = self.state.next_commit
+        if new in ("restarting", "running"):
+            batch.handler.clear()
+        if new == "running":
+            batch.safe = False
+        if new == "restarting":
+            if batch.body is not None:
+                sequence.again(batch.body)
+            self.alarms.clear_all(f"batch:{batch.batch}:")
+        if new in ("stopping", "aborting"):
+            sequence.cut()
+        if new == "aborting":
+            batch.set.clear()
+            batch.handler.clear()
+        if new in states.ENDED:
+            self._release(sequence)
+        self.levels.settle(sequence.recipe.outputs)
+        return True
+
+    def _release(self, sequence: Sequence) -> None:
+        """An ended batch: its outputs go to failsafe, its units are free."""
+        batch, owners = sequence.batch, self.state.owners
+        sequence.cut()
+        for levels in (batch.set, batch.handler, batch.during):
+            levels.clear()
+        batch.prompts.clear()
+        self.alarms.clear_all(f"batch:{batch.batch}:")
+        for unit in [unit for unit, owner in owners.items() if owner == batch.batch]:
+            del owners[unit]
+
+    def remove(self, sequence: Sequence, by: str) -> None:
+        """An ended batch is reset: it is no longer here."""
+        name = sequence.batch.batch
+        self.alarms.clear_all(f"batch:{name}:")
+        self.change(sequence, "reset", "reset", by)
+        self.emit(BatchRemoved(name))
+        del self.state.batches[name], self.sequences[name]
+
+    def agrees(self, sequence: Sequence) -> bool:
+        """Whether a batch may act again: every input is good, every output reads back as it is set."""
+        values, levels, tags = self.state.values, self.state.levels, self.plan.cell.tags
+        recipe = sequence.recipe
+        good = None not in [values[tag] for tag in recipe.inputs]
+        return good and False not in [agrees(tags[tag], values[tag], levels[tag]) for tag in recipe.outputs]
+
+    def stood_still(self, elapsed: int) -> None:
+        """The loop has run no cycle for so long that outputs are at failsafe: nothing moves again by itself."""
+        say = words.stood_still(elapsed * self.plan.cell.scan_ns / 1e9)
+        for sequence in self.sequences.values():
+            if self.change(sequence, "hold", say["en"], "edge"):
+                name = sequence.batch.batch
+                self.alarms.raise_alarm(f"batch:{name}:stood-still", "stood-still", say, batch=name)
+
+    # --- after the loop has died -------------------------------------------------------------------------------------
+
+    def restore(self, message: Restore) -> None:
+        """The batch as its last commit left it, in the state that the table gives it."""
+        try:
+            batch = _unpack_batch(message.batch)
+        except msgspec.MsgspecError:
+            return
+        recipe = self.plan.recipes.get(batch.recipe)
+        if recipe is None or batch.batch in self.state.batches:
+            return
+        batch.needs, batch.safe = 0, True
+        batch.unknown_since = {}
+        _durable(batch.body)
+        _durable(batch.handling)
+        sequence = self.sequence(batch)
+        self._own(sequence)
+        self.state.next_prompt = max([self.state.next_prompt, *(number + 1 for number in batch.prompts)])
+        say = words.power_loss(recipe.name)
+        if batch.state == "held":
+            self.emit(StateChanged(batch.batch, "held", "held", say["en"], "edge"))
+        self.change(sequence, "power-loss", say["en"], "edge")
+        self.levels.settle(recipe.outputs)
+        if batch.state in states.ENDED:
+            return
+        self.alarms.raise_alarm(f"batch:{batch.batch}:power", "power-loss", say, batch=batch.batch)
+        if recipe.hash != batch.hash:
+            self.change(sequence, "abort", "its recipe file has changed since", "edge")
+        elif recipe.after_power_loss == "abort":
+            self.change(sequence, "abort", say["en"], "edge")
+        elif recipe.after_power_loss == "resume":
+            self.change(sequence, "restart", "after_power_loss: resume", "edge")
+
+
+def _durable(branch: BranchState | None) -> None:
+    """What was restored had been committed: its steps wait for no acknowledgement of this run."""
+    if branch is not None:
+        branch.needs = 0
+        for child in branch.children:
+            _durable(child)
