@@ -77,29 +77,39 @@ def _text(data: bytes) -> str:
     return data.partition(b"\0")[0].decode(errors="replace")
 
 
+def _layout(slots: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    """(places of its bytes, `struct` letter) of each value -> what unpacks them, and what picks their bytes before."""
+    every = [place for places, _ in slots for place in places]
+    padded = all(low < high for low, high in pairwise(every)) and all(
+        places[-1] - places[0] == len(places) - 1 for places, _ in slots
+    )
+    layout, at = ">", 0
+    for places, letter in slots:
+        if padded:
+            layout += "x" * (places[0] - at)
+            at = places[-1] + 1
+        layout += letter
+    return struct.Struct(layout).unpack_from, None if padded else itemgetter(*every)
+
+
 def unpacker(fields: Sequence[Field]) -> Callable[[bytes], list[Any]]:
     """Compiles fields of a block into one function: its bytes -> the fields' values, in order.
 
-    Fields that lie in order cost one `struct`; where they overlap or their bytes are swapped, their bytes are first
-    picked into order.
+    Fields that lie in order cost one `struct`, the bits of one byte once; where they overlap or their bytes are
+    swapped, their bytes are first picked into order.
     """
-    places = [place for field in fields for place in field.places]
-    in_order = all(low < high for low, high in pairwise(places))
-    whole = all(field.places[-1] - field.places[0] == len(field.places) - 1 for field in fields)
-    padded = in_order and whole
-    layout, at = ">", 0
-    for field in fields:
-        if padded:
-            layout += "x" * (field.places[0] - at)
-            at = field.places[-1] + 1
-        layout += {"string": f"{field.type.size}s", "bool": "B"}.get(field.type.kind, field.type.code)
-    unpack = struct.Struct(layout).unpack_from
-    pick = None if padded else itemgetter(*places)
+    letters = [{"string": f"{one.type.size}s", "bool": "B"}.get(one.type.kind, one.type.code) for one in fields]
+    slots: dict[tuple[tuple[int, ...], str], int] = {}
+    order = [slots.setdefault((one.places, letter), len(slots)) for one, letter in zip(fields, letters, strict=True)]
+    unpack, pick = _layout(list(slots))
+    shared = len(slots) < len(fields)
     bits = [(index, 1 << field.bit) for index, field in enumerate(fields) if field.type.kind == "bool"]
     texts = [index for index, field in enumerate(fields) if field.type.kind == "string"]
 
     def values(data: bytes) -> list[Any]:
         found: list[Any] = list(unpack(data if pick is None else bytes(pick(data))))
+        if shared:
+            found = [found[slot] for slot in order]
         for index, mask in bits:
             found[index] = found[index] & mask != 0
         for index in texts:

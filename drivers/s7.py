@@ -18,7 +18,6 @@ from drivers.s7_codec import Area, ClientCodec, JobRefused
 from drivers.s7_jobs import Item, ReadJob, largest_read, largest_write, read_jobs, side_by_side, write_jobs
 from drivers.value import (
     BAD,
-    BAD_COMMUNICATION,
     BAD_CONFIGURATION,
     BAD_DEVICE_FAILURE,
     BAD_NODE_UNKNOWN,
@@ -101,7 +100,7 @@ class S7Driver:
         self._places = [place(point) for point in points]
         self._values: list[Value | None] = [None] * len(points)
         self._statuses = [BAD_WAITING] * len(points)
-        self._seen: dict[Area, bytes] = {}  # the last bytes of each item of the jobs
+        self._seen: dict[bytes, bytes] = {}  # each job's request and the last answer to it that refused nothing
         self._changed = False
         self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
         self._refused: set[int] = set()
@@ -151,7 +150,9 @@ class S7Driver:
 
     async def _ask(self, request: bytes, parse: Callable[[bytes], T]) -> T:
         """One job and its parsed answer. Raises DeviceError, also where the PLC refuses the whole job."""
-        message = await self._link.request(request)
+        return self._parsed(await self._link.request(request), parse)
+
+    def _parsed(self, message: bytes, parse: Callable[[bytes], T]) -> T:
         try:
             return parse(message)
         except JobRefused as error:
@@ -159,10 +160,8 @@ class S7Driver:
             what, hint = _JOB_ERRORS.get(error.error, other)
             raise DeviceError(f"the PLC at {self._link.place} {what}", hint, status=BAD_NOT_READABLE) from error
         except FramingError as error:
-            if self._link.up:
-                await self._link.close()
             text = f"{self._link.place} sends answers that fit no request ({error})"
-            raise DeviceError(text, "is it an S7 PLC?", status=BAD_COMMUNICATION) from error
+            raise self._link.give_up(text, "is it an S7 PLC?") from error
 
     async def close(self) -> None:
         """Leaves the connection; the last device on it closes it. Never raises."""
@@ -216,43 +215,49 @@ class S7Driver:
         return refused
 
     async def _read_job(self, job: ReadJob) -> list[tuple[Item, int]]:
+        message = await self._link.request(job.request)
+        answer = message[6:]  # from the lengths on: what is before differs from one answer to the next
+        if answer == self._seen.get(job.request) and message[1] == s7.ACK_DATA:
+            return []
+        values = job.values(message)
+        if values is not None:
+            self._seen[job.request] = answer
+            self._decode(job.plain, values, job.strings, message)
+            return []
+        self._seen.pop(job.request, None)
         refused: list[tuple[Item, int]] = []
-        for item, (code, data) in zip(job.items, await self._ask(job.request, job.parse), strict=True):
+        for item, (code, data) in zip(job.items, self._parsed(message, job.parse), strict=True):
             if code == s7.OK:
-                self._decode(item, data)
+                self._decode(item.plain, item.values(data), item.strings, data)
             else:
                 refused.append((item, code))
         return refused
 
-    def _decode(self, item: Item, data: bytes) -> None:
-        if self._seen.get(item.area) == data:
-            return
-        self._seen[item.area] = data
-        for index, value in zip(item.plain, item.values(data), strict=True):
-            self._show(index, value, GOOD)
+    def _decode(
+        self, plain: Sequence[int], values: Sequence[Value], strings: Sequence[tuple[int, slice]], data: bytes
+    ) -> None:
+        self._changed = True
         if self.troubles:
-            for index in item.points:
+            for index in (*plain, *(index for index, _ in strings)):
                 self.troubles.pop(self._points[index].name, None)
-        for index, part in item.strings:
+        for index, value in zip(plain, values, strict=True):
+            self._values[index], self._statuses[index] = value, GOOD
+        for index, part in strings:
             self._decode_string(index, data[part])
 
     def _decode_string(self, index: int, raw: bytes) -> None:
         kind = self._places[index].type
         (self._long_enough.add if raw[0] >= kind.size else self._long_enough.discard)(index)
         try:
-            self._show(index, decode_string(kind, raw), GOOD)
+            self._values[index], self._statuses[index] = decode_string(kind, raw), GOOD
         except NoString as error:
             self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
-
-    def _show(self, index: int, value: Value | None, status: int) -> None:
-        if self._values[index] != value or self._statuses[index] != status:
-            self._values[index], self._statuses[index] = value, status
-            self._changed = True
 
     def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
         """This point alone is bad, and why."""
         point = self._points[index]
-        self._show(index, None, status)
+        self._changed = self._changed or self._statuses[index] != status
+        self._values[index], self._statuses[index] = None, status
         self.troubles[point.name] = f"{point.address}: {what}: {hint}"
 
     def _refuse(self, index: int, code: int) -> None:

@@ -375,6 +375,16 @@ def parse_read(message: bytes, count: int) -> list[tuple[int, bytes]]:
     return parse_values(answer.data, count, answer=True)
 
 
+def read_answer_start(count: int, size: int) -> bytes:
+    """Bytes 6 to 14 of the answer to a read of `count` items, if it is of `size` bytes and refuses nothing."""
+    return struct.pack(">HHHBB", 2, size - READ_ANSWER, 0, READ_VAR, count)
+
+
+def good_item(size: int) -> int:
+    """The four bytes, as one number, before the `size` bytes of an item that was read."""
+    return int.from_bytes(_ITEM.pack(OK, DATA_BYTE, size << 3), "big")
+
+
 def parse_write(message: bytes, count: int) -> list[int]:
     """The return code of each of `count` items written. Raises JobRefused, FramingError."""
     answer = _accepted(message, WRITE_VAR)

@@ -11,6 +11,7 @@ from drivers.blocks import Field, coalesce, unpacker
 from drivers.link import FramingError
 from drivers.s7_address import Place
 from drivers.s7_codec import Area
+from drivers.value import TYPES
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -27,10 +28,17 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class ReadJob(msgspec.Struct, frozen=True):
-    """A read job, encoded once."""
+    """A read job, encoded once.
+
+    `values` takes the values of all `plain` points out of the message that answers it, `strings` are (point, its part
+    of that message): None where an item was refused or is laid out in another way, then `parse` tells.
+    """
 
     request: bytes
     items: tuple[Item, ...]
+    plain: tuple[int, ...]
+    strings: tuple[tuple[int, slice], ...]
+    values: Callable[[bytes], list[Any] | None]
 
     def parse(self, message: bytes) -> list[tuple[int, bytes]]:
         """(return code, data) of each item. Raises JobRefused, FramingError."""
@@ -85,7 +93,7 @@ def read_jobs(places: Sequence[Place], groups: Sequence[tuple[int, ...]], pdu: i
     jobs = [
         tuple(items[index] for index in members) for members in pack(costs, pdu - s7.READ_REQUEST, pdu - s7.READ_ANSWER)
     ]
-    return [ReadJob(s7.read_request([item.area for item in job]), job) for job in jobs]
+    return [_job(places, items) for items in jobs]
 
 
 def write_jobs(items: Sequence[tuple[int, Area, bytes]], pdu: int) -> list[WriteJob]:
@@ -124,22 +132,49 @@ def pack(costs: Sequence[tuple[int, int]], request_room: int, answer_room: int) 
     return jobs
 
 
+def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
+    """The job of these items, with what unpacks its answer in one go."""
+    fields: list[Field] = []
+    heads: list[int] = []
+    plain: list[int] = []
+    strings: list[tuple[int, slice]] = []
+    at = s7.READ_ANSWER
+    for item in items:
+        at += at & 1
+        heads.append(len(fields))
+        fields.append(Field(TYPES["uint32"], tuple(range(at, at + s7.READ_ITEM))))
+        at += s7.READ_ITEM
+        fields += [_field(places[index], item.area, at) for index in item.plain]
+        plain += item.plain
+        strings += [(index, slice(part.start + at, part.stop + at)) for index, part in item.strings]
+        at += item.area.count
+    unpack, size, start = unpacker(fields), at, s7.read_answer_start(len(items), at)
+    expected = [s7.good_item(item.area.count) for item in items]
+    wanted = [place for place in range(len(fields)) if place not in heads]
+
+    def values(message: bytes) -> list[Any] | None:
+        if len(message) != size or message[6 : s7.READ_ANSWER] != start or message[1] != s7.ACK_DATA:
+            return None
+        found = unpack(message)
+        return [found[place] for place in wanted] if [found[place] for place in heads] == expected else None
+
+    return ReadJob(s7.read_request([item.area for item in items]), items, tuple(plain), tuple(strings), values)
+
+
+def _field(at: Place, area: Area, start: int) -> Field:
+    """A place in bytes of which the area's begin at `start`."""
+    first = start + at.byte - area.bit // 8
+    return Field(at.type, tuple(range(first, first + at.size)), at.bit)
+
+
 def _item(places: Sequence[Place], group: tuple[int, ...]) -> Item:
-    first = places[group[0]]
     start = min(places[index].byte for index in group)
     end = max(places[index].byte + places[index].size for index in group)
-    plain, strings = list[int](), list[tuple[int, slice]]()
-    fields: list[Field] = []
-    for index in group:
-        at = places[index]
-        part = range(at.byte - start, at.byte - start + at.size)
-        if at.type.kind == "string":
-            strings.append((index, slice(part.start, part.stop)))
-        else:
-            plain.append(index)
-            fields.append(Field(at.type, tuple(part), at.bit))
-    area = Area(first.area, first.db, 8 * start, end - start)
-    return Item(area, group, tuple(plain), unpacker(fields), tuple(strings))
+    area = Area(places[group[0]].area, places[group[0]].db, 8 * start, end - start)
+    plain = tuple(index for index in group if places[index].type.kind != "string")
+    strings = [(index, places[index].byte - start) for index in group if places[index].type.kind == "string"]
+    parts = tuple((index, slice(first, first + places[index].size)) for index, first in strings)
+    return Item(area, group, plain, unpacker([_field(places[index], area, 0) for index in plain]), parts)
 
 
 def _even(size: int) -> int:

@@ -76,7 +76,7 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
     """What one scan of a device gave, in the order of its points: raw values (None: there is none) and StatusCodes.
 
     `times` are the source times (ns since 1970, UTC), None where all are `time_ns`, the newest. `changed` is False
-    where values and statuses are those of the driver's last scan: then nobody needs to look at them.
+    where values and statuses are sure to be those of the driver's last scan: then nobody needs to look at them.
     """
 
     values: Sequence[Value | None]

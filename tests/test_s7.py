@@ -142,6 +142,18 @@ async def test_reads_and_writes_every_type_and_area(pdu: int, depth: int) -> Non
         assert driver.troubles == {}
 
 
+async def test_a_scan_says_whether_anything_changed() -> None:
+    async with simulated(CELL_POINTS) as (plc, settings), connected(settings, CELL_POINTS) as driver:
+        first, again = await driver.scan(), await driver.scan()
+        assert first.changed and not again.changed
+        assert list(again.values) == list(first.values) and again.time_ns > first.time_ns
+        plc.write(0, CELL_VALUES[0])
+        third = await driver.scan()
+        assert third.changed and third.values[0] == CELL_VALUES[0] != first.values[0]
+        assert third.values[1:] == first.values[1:]
+        assert not (await driver.scan()).changed
+
+
 async def test_a_bit_is_written_without_its_neighbours() -> None:
     bits = points(*[(f"DB1.DBX0.{bit}", "bool") for bit in range(8)])
     async with simulated(bits) as (plc, settings), connected(settings, bits) as driver:
@@ -381,6 +393,11 @@ def check_item(item: Item, data: bytes, places: list[Place], memory: Memory) -> 
         assert data[part] == inside[at.byte : at.byte + at.size] and part.start == at.byte - first
 
 
+def same(values: list[object] | None, others: list[object]) -> bool:
+    """Equal, where one that is not a number is equal to itself."""
+    return values is not None and [repr(one) for one in values] == [repr(one) for one in others]
+
+
 @given(many_places(), st.integers(0, 20), st.sampled_from([240, 241, 480, 960]))
 def test_every_job_and_its_answer_fit_and_no_value_is_cut(places: list[Place], gap: int, pdu: int) -> None:
     groups = side_by_side(places, range(len(places)), gap=gap, largest=pdu - 18)
@@ -392,9 +409,21 @@ def test_every_job_and_its_answer_fit_and_no_value_is_cut(places: list[Place], g
     for job in read_jobs(places, groups, pdu):
         [(_, message)] = codec.feed(peer.feed(codec.encode(job.request)[1]))
         assert len(job.request) <= pdu and len(message) <= pdu and len(job.items) <= s7.MAX_ITEMS
+        singly: list[object] = []
         for item, (code, data) in zip(job.items, job.parse(message), strict=True):
             assert code == s7.OK
             check_item(item, data, places, memory)
+            singly += item.values(data)
+        assert same(job.values(message), singly)
+        assert [message[part] for _, part in job.strings] == [
+            data[part]
+            for item, (_, data) in zip(job.items, job.parse(message), strict=True)
+            for _, part in item.strings
+        ]
+        for cut in (len(message) - 1, 14, 10):
+            assert job.values(message[:cut]) is None
+        refused = message[:14] + b"\x0a\x00\x00\x00" + message[18:]
+        assert job.values(refused) is None
     items = [(index, at.item(), bytes(at.size)) for index, at in enumerate(places) if at.size <= pdu - 28]
     for job in write_jobs(items, pdu):
         [(_, message)] = codec.feed(peer.feed(codec.encode(job.request)[1]))

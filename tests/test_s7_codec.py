@@ -1,6 +1,7 @@
 """S7 frames and messages of both roles, without a socket: third parties' bytes, addresses, values, and any bytes."""
 
 import contextlib
+import itertools
 import json
 import struct
 from collections.abc import Callable
@@ -130,6 +131,31 @@ def test_client_reads_snap7s_answers(size: int) -> None:
     assert words[6] == (s7.OK, struct.pack(">6H", *range(100, 106)))
     assert s7.parse_write(answers[3][1], 6) == [s7.OK] * 6
     assert s7.parse_read(answers[5][1], 11)[10] == (s7.NO_OBJECT, b"")
+
+
+SERVERS = {"nodes7": ANSWERED, "snap7": [data for who, data in SNAP7 if who == "server"]}
+
+
+def heard(*received: bytes) -> list[tuple[int, bytes]]:
+    """What a client that is connected takes out of these bytes, one after the other."""
+    codec = ClientCodec()
+    codec.feed(ANSWERED[0])
+    return [answer for data in received for answer in codec.feed(data)]
+
+
+@pytest.mark.parametrize(
+    ("before", "answer"),
+    [pair for said in SERVERS.values() for pair in itertools.pairwise(said[1:])],
+)
+def test_each_answer_of_others_whole_in_bytes_doubled_stale_and_cut(before: bytes, answer: bytes) -> None:
+    stale, right = (parsed for raw in (before, answer) for parsed in [(s7.parse_message(raw[7:]).reference, raw[7:])])
+    assert heard(answer) == [right]
+    assert heard(*pieces(answer, 1)) == [right]
+    assert heard(answer + answer) == [right, right]
+    assert heard(before + answer) == heard(before, answer) == [stale, right]
+    for cut in range(len(answer)):
+        assert heard(answer[:cut]) == []
+        assert heard(answer[:cut], answer[cut:] + before) == [right, stale]
 
 
 def test_a_stale_answer_before_the_right_one_keeps_its_own_key() -> None:
