@@ -257,6 +257,8 @@ class Checker:
 
     def _converted(self, term: _Term, unit: Unit) -> _Term | None:
         """A part in another unit of its dimension."""
+        if term.unit is unit:
+            return term
         k, c = ratio(term.unit, unit)
         if k == 1 and not c:
             return msgspec.structs.replace(term, unit=unit)

@@ -1,13 +1,13 @@
 """The commands. Each imports what it needs when it runs, so that `edge --help` and `edge check` are quick."""
 
 import argparse
+import gc
 import io
 import os
 import re
 import sys
-from inspect import cleandoc
 from pathlib import Path
-from textwrap import indent
+from textwrap import dedent, indent
 from typing import TYPE_CHECKING
 
 from edge import __version__
@@ -75,9 +75,9 @@ _Commands = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
 def _add(
     commands: "_Commands[argparse.ArgumentParser]", name: str, summary: str, about: str, examples: str = ""
 ) -> argparse.ArgumentParser:
-    epilog = f"examples:\n{indent(cleandoc(examples), '  ')}" if examples else None
+    epilog = f"examples:\n{indent(dedent(examples).strip(), '  ')}" if examples else None
     return commands.add_parser(
-        name, help=summary, description=cleandoc(about), epilog=epilog, formatter_class=_Form, allow_abbrev=False
+        name, help=summary, description=dedent(about).strip(), epilog=epilog, formatter_class=_Form, allow_abbrev=False
     )
 
 
@@ -276,6 +276,7 @@ def _check(chosen: argparse.Namespace) -> int:
     from edge.report import as_json, report
     from edge.source import Problems
 
+    gc.disable()  # nothing that is read refers back to what holds it, and the command soon ends
     problems = Problems()
     check([Path(path) for path in chosen.paths], problems)
     if chosen.format == "json":

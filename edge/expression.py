@@ -13,7 +13,7 @@ from drivers.value import Value, from_raw
 from edge.cell import Cell, Tag
 from edge.checker import ARGUMENTS, Checker, Locate, Symbol, Type
 from edge.grammar import KEYWORDS, SyntaxFault, Tree, parse
-from edge.program import Code
+from edge.program import Code, Values
 from edge.source import Node, Place, Problems, origin
 from edge.units import Unit
 from edge.units import parse as parse_unit
@@ -23,19 +23,20 @@ RESERVED = frozenset({*KEYWORDS, *ARGUMENTS})
 
 
 class Scope:
-    """The names that an expression may use."""
+    """The names that an expression may use. `runs`: what is compiled may run; False: it is checked, and has no code."""
 
-    def __init__(self, symbols: Mapping[str, Symbol]) -> None:
+    def __init__(self, symbols: Mapping[str, Symbol], *, runs: bool = True) -> None:
         self.symbols = dict(symbols)
+        self.runs = runs
 
     def with_variables(self, variables: Mapping[str, Symbol]) -> "Scope":
         """These names and more."""
-        return Scope({**self.symbols, **variables})
+        return Scope({**self.symbols, **variables}, runs=self.runs)
 
 
-def from_cell(cell: Cell) -> Scope:
+def from_cell(cell: Cell, *, runs: bool = True) -> Scope:
     """The tags of a cell, each with its type, unit and range."""
-    return Scope({tag.name: _symbol(tag) for tag in cell.tags})
+    return Scope({tag.name: _symbol(tag) for tag in cell.tags}, runs=runs)
 
 
 def _symbol(tag: Tag) -> Symbol:
@@ -129,7 +130,7 @@ def _compile(
         return None
     is_bool = result.type == "bool"
     return Compiled(
-        code=checker.code(result),
+        code=checker.code(result) if scope.runs else _no_code,
         type=result.type,
         unit=result.unit,
         low=None if is_bool else result.low,
@@ -141,3 +142,7 @@ def _compile(
         places=checker.tags,
         text=text,
     )
+
+
+def _no_code(_values: Values, _variables: Values) -> Value | None:
+    raise RuntimeError("this expression was only checked")

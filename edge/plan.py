@@ -66,7 +66,7 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
     checked: list[str] = []
     for cell, files in wanted.items():
         checked.append(str(cell))
-        workshop = _open(cell, problems)
+        workshop = _open(cell, problems, runs=False)
         for path in () if workshop is None else sorted(files) if files is not None else _recipe_files(cell.parent):
             if workshop is not None and workshop.add(path):
                 checked.append(str(path))
@@ -99,21 +99,22 @@ def _belongs(path: Path) -> bool:
     return node is not None and "recipe" in node.entries
 
 
-def _open(path: Path, problems: Problems) -> "_Workshop | None":
+def _open(path: Path, problems: Problems, *, runs: bool = True) -> "_Workshop | None":
     file = load_cell(path, problems)
-    return None if file is None else _Workshop(file, problems)
+    return None if file is None else _Workshop(file, problems, runs=runs)
 
 
 class _Workshop:
     """A cell with its phases compiled, to which recipes are added.
 
-    `names` are their files by name, good or not; `others` names and `unread` files that were passed over.
+    `names` are their files by name, good or not; `others` names and `unread` files that were passed over. The plan can
+    run where it `runs`; else it is only checked.
     """
 
-    def __init__(self, file: CellFile, problems: Problems) -> None:
+    def __init__(self, file: CellFile, problems: Problems, *, runs: bool) -> None:
         self.file = file
         self.problems = problems
-        self.scope = from_cell(file.cell)
+        self.scope = from_cell(file.cell, runs=runs)
         self.broken = set(file.broken)
         self.known: dict[Written, Compiled] = {}
         self.names: dict[str, Path] = {}

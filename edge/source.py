@@ -333,10 +333,12 @@ def origin(node: Node, offset: int, length: int, problems: Problems) -> Place:
 
     All that YAML does to a scalar's white space keeps the order of its other characters: those are counted.
     """
-    place = node.place
-    before = _solid(node.text[:offset])
-    inside = _solid(node.text[offset : offset + length])
-    found = list(itertools.islice(_written(node, problems.lines(place.file)), before + max(1, inside)))
+    place, lines = node.place, problems.lines(node.place.file)
+    part = node.text[offset : offset + length]
+    if part and part == part.strip() and _stands_as_it_is(node, lines):
+        return Place(place.file, place.line, place.column + node.quoted + offset, len(part))
+    before, inside = _solid(node.text[:offset]), _solid(part)
+    found = list(itertools.islice(_written(node, lines), before + max(1, inside)))
     if not found:
         return Place(place.file, place.line, place.column + offset, max(1, length))
     line, start, end = found[before] if before < len(found) else found[-1]
@@ -345,6 +347,16 @@ def origin(node: Node, offset: int, length: int, problems: Problems) -> Place:
         return Place(place.file, line, end if before else start)
     last = [token for token in found[before:] if token[0] == line][-1]
     return Place(place.file, line, start, last[2] - start)
+
+
+def _stands_as_it_is(node: Node, lines: list[str]) -> bool:
+    """Whether a scalar's text is that of its file, in one line and with nothing escaped in it: most are."""
+    line, column = lines[node.place.line - 1] if node.place.line <= len(lines) else "", node.place.column - 1
+    if not node.quoted:
+        return line.startswith(node.text, column)
+    mark = line[column : column + 1]
+    escaped = mark not in ("'", '"') or mark in node.text or "\\" in node.text
+    return not escaped and line.startswith(f"{node.text}{mark}", column + 1)
 
 
 def _solid(text: str) -> int:

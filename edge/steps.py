@@ -151,6 +151,8 @@ class Compiler:
 
     def _levels(self, form: recipe.Step, key: str, nodes: dict[str, Node]) -> tuple[Level, ...]:
         """The levels of `set` or `during`."""
+        if not nodes:
+            return ()
         entries = form.place(key).entries
         levels: list[Level] = []
         for name, node in nodes.items():

@@ -166,6 +166,7 @@ def same_dimension(a: Unit, b: Unit) -> bool:
     return a.dimension == b.dimension and not (a.difference and b.offset) and not (b.difference and a.offset)
 
 
+@lru_cache(maxsize=1024)
 def ratio(source: Unit, target: Unit) -> tuple[Fraction, Fraction]:
     """(k, c): a value x in `source` is k·x + c in `target`. Raises ValueError for other dimensions."""
     if not same_dimension(source, target):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import cycle, lateness, memory, start
+from tests.bench import check, cycle, lateness, memory, start
 from tests.bench.case import Case, Result, run
 
-CASES: tuple[type[Case], ...] = (*lateness.CASES, *cycle.CASES, *start.CASES, *memory.CASES)
+CASES: tuple[type[Case], ...] = (*lateness.CASES, *cycle.CASES, *start.CASES, *memory.CASES, *check.CASES)
 RESULTS = Path("build") / "bench.json"
 
 
