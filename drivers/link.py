@@ -9,7 +9,14 @@ from random import Random
 from typing import Any, Protocol, cast
 
 from drivers.driver import DeviceError
-from drivers.value import BAD_COMMUNICATION, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT
+from drivers.value import (
+    BAD_COMMUNICATION,
+    BAD_CONNECTION_CLOSED,
+    BAD_CONNECTION_REJECTED,
+    BAD_NO_COMMUNICATION,
+    BAD_NOT_CONNECTED,
+    BAD_TIMEOUT,
+)
 
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 3, 3
 CLOSE_DEADLINE_S = 1.0
@@ -151,11 +158,12 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        how = "was lost" if isinstance(exc, TimeoutError) else "was closed by the device"
+        silent = isinstance(exc, TimeoutError)
+        how = "was lost" if silent else "was closed by the device"
         self.lose(Loss(
             f"the connection to {self.link.place} {how}",
             "was it restarted? the device may allow only one connection: end other programs that use it",
-            BAD_COMMUNICATION,
+            BAD_TIMEOUT if silent else BAD_CONNECTION_CLOSED,
         ))  # fmt: skip
 
 
@@ -341,15 +349,18 @@ def _prepare(connection: socket.socket) -> None:
 def _refused(place: str, host: str, error: OSError) -> DeviceError:
     """A failed connect in words."""
     text, hint = f"cannot connect to {place}: {error.strerror or error}", "check host and port"
+    status = BAD_NO_COMMUNICATION
     if isinstance(error, socket.gaierror):
         text, hint = f"no machine is known as `{host}`", "check `host`; an IP address needs no name server"
     elif isinstance(error, ConnectionRefusedError):
         text = f"{place} refuses the connection"
         hint = "is the port right, and the device's server switched on? it may allow only one connection"
+        status = BAD_CONNECTION_REJECTED
     elif error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         text = f"there is no way to {place}"
         hint = "check the cable, the device's power, and the network address of this machine"
     elif isinstance(error, ConnectionError):
         text = f"{place} closed the connection at once"
         hint = "the device may allow only one connection: end other programs that use it"
-    return DeviceError(text, hint, status=BAD_NO_COMMUNICATION)
+        status = BAD_CONNECTION_CLOSED
+    return DeviceError(text, hint, status=status)

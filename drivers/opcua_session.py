@@ -15,7 +15,18 @@ import msgspec
 from drivers import identity
 from drivers.driver import DeviceError, File
 from drivers.identity import Identity, Secret
-from drivers.value import BAD_COMMUNICATION, BAD_CONFIGURATION, BAD_NO_COMMUNICATION, BAD_TIMEOUT
+from drivers.value import (
+    BAD_CERTIFICATE_UNTRUSTED,
+    BAD_COMMUNICATION,
+    BAD_CONFIGURATION,
+    BAD_CONNECTION_CLOSED,
+    BAD_CONNECTION_REJECTED,
+    BAD_IDENTITY_TOKEN_REJECTED,
+    BAD_NO_COMMUNICATION,
+    BAD_SECURITY_CHECKS_FAILED,
+    BAD_SECURITY_POLICY_REJECTED,
+    BAD_TIMEOUT,
+)
 
 if TYPE_CHECKING:
     from asyncua.ua.uatypes import DataValue
@@ -267,11 +278,11 @@ class _LogIn:
         except TimeoutError as error:
             text = f"{self.settings.server} does not answer"
             hint = "is it switched on and its cable in, is the address right, does a firewall stop this port?"
-            raise DeviceError(text, hint, status=BAD_NO_COMMUNICATION) from error
+            raise DeviceError(text, hint, status=BAD_TIMEOUT) from error
         except ConnectionRefusedError as error:
             text = f"{self.settings.server} refuses the connection"
             hint = "is its OPC UA server enabled, is the port right?"
-            raise DeviceError(text, hint, status=BAD_NO_COMMUNICATION) from error
+            raise DeviceError(text, hint, status=BAD_CONNECTION_REJECTED) from error
         except OSError as error:
             text = f"{self.settings.server} cannot be reached: {error.strerror or error}"
             raise DeviceError(text, "is the host in `url` right?", status=BAD_NO_COMMUNICATION) from error
@@ -297,7 +308,7 @@ class _LogIn:
             if isinstance(error, DeviceError | library().UaStatusCodeError):
                 raise
             text = f"{self.settings.server} broke off while the channel was being secured"
-            raise DeviceError(text, _TRUST.format(certificate=own.path), status=BAD_COMMUNICATION) from error
+            raise DeviceError(text, _TRUST.format(certificate=own.path), status=BAD_SECURITY_CHECKS_FAILED) from error
 
     async def _activate(self, server: bytes) -> None:
         await self.client.create_session()
@@ -324,14 +335,16 @@ class _LogIn:
             offered = ", ".join(sorted(offer.replace("None/None", "None") for offer in offers)) or "nothing"
             hint = f"it offers {offered}; set `security` to one of them, or enable this one on the server"
             text = f"{settings.server} does not offer security {settings.security}"
-            raise DeviceError(text, hint, status=BAD_CONFIGURATION)
+            raise DeviceError(text, hint, status=BAD_SECURITY_POLICY_REJECTED)
         tokens = {int(token.TokenType) for token in chosen.UserIdentityTokens or ()}
         if settings.user is None and tokens and _ANONYMOUS not in tokens:
             hint = "set `user` and `password`, or allow anonymous access on the server"
-            raise DeviceError(f"{settings.server} lets nobody in without a user", hint, status=BAD_CONFIGURATION)
+            text = f"{settings.server} lets nobody in without a user"
+            raise DeviceError(text, hint, status=BAD_IDENTITY_TOKEN_REJECTED)
         if settings.user is not None and _USER_NAME not in tokens:
             hint = "leave out `user` and `password`, or enable users on the server"
-            raise DeviceError(f"{settings.server} takes no user and password", hint, status=BAD_CONFIGURATION)
+            text = f"{settings.server} takes no user and password"
+            raise DeviceError(text, hint, status=BAD_IDENTITY_TOKEN_REJECTED)
         return chosen
 
     def _check_pin(self, shown: bytes) -> None:
@@ -341,7 +354,7 @@ class _LogIn:
                 f"{self.settings.server} shows another certificate than the trusted one: {found}",
                 f"if the server or its certificate was exchanged, put the new certificate in {self.settings.trust}; "
                 "if not, something else answers at this address",
-                status=BAD_CONFIGURATION,
+                status=BAD_CERTIFICATE_UNTRUSTED,
             )
 
     def _check_token(self, token: Any, has_certificate: bool) -> None:
@@ -416,6 +429,6 @@ def _told(error: Exception, settings: OpcUaSettings, own: Identity | None) -> De
         return DeviceError(f"{settings.server} {text.format(**words)}", hint.format(**words), status=code)
     if isinstance(error, OSError):
         text = f"{settings.server} closed the connection"
-        return DeviceError(text, "was it stopped or restarted? edge connects again", status=BAD_NO_COMMUNICATION)
+        return DeviceError(text, "was it stopped or restarted? edge connects again", status=BAD_CONNECTION_CLOSED)
     text = f"{settings.server} does not answer as an OPC UA server does: {error or type(error).__name__}"
     return DeviceError(text, "is the port right, is the server's software up to date?", status=BAD_COMMUNICATION)

@@ -15,7 +15,15 @@ GOOD = 0x0000_0000
 BAD = 0x8000_0000
 BAD_COMMUNICATION = 0x8005_0000
 BAD_TIMEOUT = 0x800A_0000
+BAD_CERTIFICATE_INVALID = 0x8012_0000
+BAD_SECURITY_CHECKS_FAILED = 0x8013_0000
+BAD_CERTIFICATE_TIME_INVALID = 0x8014_0000
+BAD_CERTIFICATE_URI_INVALID = 0x8017_0000
+BAD_CERTIFICATE_UNTRUSTED = 0x801A_0000
 BAD_ACCESS_DENIED = 0x801F_0000
+BAD_IDENTITY_TOKEN_INVALID = 0x8020_0000
+BAD_IDENTITY_TOKEN_REJECTED = 0x8021_0000
+BAD_SESSION_INVALID = 0x8025_0000
 BAD_NOT_READABLE = 0x803A_0000
 BAD_NOT_WRITABLE = 0x803B_0000
 BAD_OUT_OF_RANGE = 0x803C_0000
@@ -23,10 +31,16 @@ BAD_NOT_SUPPORTED = 0x803D_0000
 BAD_NO_COMMUNICATION = 0x8031_0000
 BAD_WAITING = 0x8032_0000
 BAD_NODE_UNKNOWN = 0x8034_0000
+BAD_SECURITY_MODE_REJECTED = 0x8054_0000
+BAD_SECURITY_POLICY_REJECTED = 0x8055_0000
+BAD_TOO_MANY_SESSIONS = 0x8056_0000
 BAD_TYPE_MISMATCH = 0x8074_0000
 BAD_CONFIGURATION = 0x8089_0000
 BAD_NOT_CONNECTED = 0x808A_0000
 BAD_DEVICE_FAILURE = 0x808B_0000
+BAD_CONNECTION_REJECTED = 0x80AC_0000
+BAD_CONNECTION_CLOSED = 0x80AE_0000
+BAD_MAX_CONNECTIONS = 0x80B7_0000
 UNCERTAIN = 0x4000_0000
 
 STATUS_NAMES: dict[int, str] = {
@@ -34,7 +48,15 @@ STATUS_NAMES: dict[int, str] = {
     BAD: "bad",
     BAD_COMMUNICATION: "bad: communication error",
     BAD_TIMEOUT: "bad: no answer in time",
+    BAD_CERTIFICATE_INVALID: "bad: certificate refused",
+    BAD_SECURITY_CHECKS_FAILED: "bad: certificate refused",
+    BAD_CERTIFICATE_TIME_INVALID: "bad: certificate out of date",
+    BAD_CERTIFICATE_URI_INVALID: "bad: certificate refused",
+    BAD_CERTIFICATE_UNTRUSTED: "bad: certificate refused",
     BAD_ACCESS_DENIED: "bad: access denied",
+    BAD_IDENTITY_TOKEN_INVALID: "bad: user or password refused",
+    BAD_IDENTITY_TOKEN_REJECTED: "bad: user or password refused",
+    BAD_SESSION_INVALID: "bad: connection closed",
     BAD_NOT_READABLE: "bad: not readable",
     BAD_NOT_WRITABLE: "bad: not writable",
     BAD_OUT_OF_RANGE: "bad: out of range",
@@ -42,10 +64,16 @@ STATUS_NAMES: dict[int, str] = {
     BAD_NO_COMMUNICATION: "bad: device lost",
     BAD_WAITING: "bad: no value yet",
     BAD_NODE_UNKNOWN: "bad: no such address",
+    BAD_SECURITY_MODE_REJECTED: "bad: security setting refused",
+    BAD_SECURITY_POLICY_REJECTED: "bad: security setting refused",
+    BAD_TOO_MANY_SESSIONS: "bad: no connection free",
     BAD_TYPE_MISMATCH: "bad: other type",
     BAD_CONFIGURATION: "bad: configuration",
     BAD_NOT_CONNECTED: "bad: not connected",
     BAD_DEVICE_FAILURE: "bad: device failure",
+    BAD_CONNECTION_REJECTED: "bad: connection refused",
+    BAD_CONNECTION_CLOSED: "bad: connection closed",
+    BAD_MAX_CONNECTIONS: "bad: no connection free",
     UNCERTAIN: "uncertain",
 }
 

@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from drivers.driver import DeviceError
 from drivers.link import Backoff, FramingError, Link, shared
-from drivers.value import BAD_COMMUNICATION, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT
+from drivers.value import (
+    BAD_COMMUNICATION,
+    BAD_CONNECTION_CLOSED,
+    BAD_CONNECTION_REJECTED,
+    BAD_NO_COMMUNICATION,
+    BAD_NOT_CONNECTED,
+    BAD_TIMEOUT,
+)
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONG_S = 30.0
@@ -216,7 +223,7 @@ async def test_the_peers_close_fails_the_request_in_flight_at_once() -> None:
 
     async with linked(closing) as link:
         error = await refusal(link.request(b"?"))
-        assert error.status == BAD_COMMUNICATION
+        assert error.status == BAD_CONNECTION_CLOSED
         assert error.text == f"the connection to {link.place} was closed by the device"
         assert "only one connection" in error.hint
         assert not link.up
@@ -391,7 +398,7 @@ async def test_a_port_where_nobody_listens() -> None:
         port = taken.getsockname()[1]
         error = await refusal(Link("127.0.0.1", port, Letters(), timeout_s=LONG_S).connect())
     assert error.text == f"127.0.0.1:{port} refuses the connection"
-    assert error.status == BAD_NO_COMMUNICATION and "port" in error.hint
+    assert error.status == BAD_CONNECTION_REJECTED and "port" in error.hint
 
 
 async def test_a_peer_whose_connections_are_all_taken() -> None:

@@ -20,11 +20,12 @@ from drivers.driver import DeviceError, Point
 from drivers.opcua import OpcUaDriver, _below
 from drivers.opcua_session import OpcUaSettings
 from drivers.value import (
-    BAD_CONFIGURATION,
-    BAD_NO_COMMUNICATION,
+    BAD_CONNECTION_CLOSED,
+    BAD_CONNECTION_REJECTED,
     BAD_NODE_UNKNOWN,
     BAD_NOT_CONNECTED,
     BAD_OUT_OF_RANGE,
+    BAD_SECURITY_POLICY_REJECTED,
     BAD_TIMEOUT,
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
@@ -481,7 +482,7 @@ async def test_a_secured_server_lets_nobody_in_without_security(secure):
 
     _, settings = secure
     error = await failure(settings, security="None", trust=None)
-    assert error.status == BAD_CONFIGURATION
+    assert error.status == BAD_SECURITY_POLICY_REJECTED
     assert "it offers Basic256Sha256/SignAndEncrypt" in error.hint
     client = Client(settings["url"], timeout=DEADLINE_S)
     client.set_user("edge")
@@ -716,7 +717,7 @@ async def test_a_refused_connection():
         unused.bind(("127.0.0.1", 0))
         error = await failure({"url": f"opc.tcp://127.0.0.1:{unused.getsockname()[1]}"})
     assert "refuses the connection" in error.text
-    assert error.status == BAD_NO_COMMUNICATION
+    assert error.status == BAD_CONNECTION_REJECTED
 
 
 @pytest.mark.parametrize("security", ["None", "Basic256Sha256"])
@@ -828,7 +829,7 @@ async def test_a_server_that_stops_and_comes_back(bench, state):
         bench.run(plc.stop())
         with pytest.raises(DeviceError) as caught:
             await device.scan()
-        assert caught.value.status in (BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED)
+        assert caught.value.status in (BAD_CONNECTION_CLOSED, BAD_NOT_CONNECTED)
         with pytest.raises(DeviceError, match="refuses the connection"):
             await device.connect()
         assert plc.read(2) == 6
