@@ -203,7 +203,7 @@ class Master:
         if when is None:
             return None
         if when.always is True:
-            self.problems.error(form.when, "always-true", "this is always true: the recipe could never run")
+            self.compiler.decided(form.when, when, "always-true", "the recipe could never run")
         for index in when.variables:
             if index >= len(self.parameters):
                 hint = "an interlock watches tags from the start on"

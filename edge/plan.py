@@ -145,8 +145,8 @@ class _Workshop:
                 if cell.tags[tag].device not in cell.units[unit]:
                     self.problems.error(place, "other-unit", f"`{cell.tags[tag].name}` is not a tag of the unit {unit}")
             if compiled is not None and compiled.always is not None and node is not None:
-                words = "always" if compiled.always else "never"
-                self.problems.error(node, f"{words}-true", f"this is {words} true: it says nothing of the phase")
+                code = "always-true" if compiled.always else "never-true"
+                compiler.decided(node, compiled, code, "it says nothing of the phase")
         running, done, failed = found["running"], found["done"], found["failed"]
         if running is None or done is None:
             self.broken.add(name)

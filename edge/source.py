@@ -9,7 +9,7 @@ import difflib
 import itertools
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,6 +82,17 @@ class Problems:
     def warning(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
         self.warnings += 1
         self._add(where, "warning", code, message, hint)
+
+    def withdraw(self, where: Node, codes: Collection[str]) -> str:
+        """Takes back the warnings of these codes in a scalar for an error that says more: the message of the first."""
+        place = where.place
+        found = self._found.get(place.file, [])
+        columns = range(place.column, place.column + place.length)
+        taken = [one for one in found if one.code in codes and one.line == place.line and one.column in columns]
+        taken = [one for one in taken if one.severity == "warning"]
+        self.warnings -= len(taken)
+        self._found[place.file] = [one for one in found if one not in taken]
+        return taken[0].message if taken else ""
 
     def _add(
         self, where: Place | Node, severity: Literal["error", "warning"], code: str, message: str, hint: str
@@ -229,9 +240,16 @@ class _Reader:
         self._file = file
         self._problems = problems
         self._nodes = 0
+        self._forbidden: dict[str, list[tuple[Place, str, str]]] = {}
         self.broken = False
 
     def document(self) -> Node:
+        try:
+            return self._document()
+        finally:
+            self._report_forbidden()
+
+    def _document(self) -> Node:
         self._next()  # the start of the stream
         self._next()  # the start of the document
         root = self._node(self._next(), 0)
@@ -257,17 +275,13 @@ class _Reader:
         if self._nodes > MAX_NODES:
             self._stop(place, "too-many-values", f"the file has more than {MAX_NODES:,} values")
         if isinstance(event, yaml.AliasEvent):
-            self._refuse(
-                place, "yaml-alias", f"YAML aliases ({tick(f'*{event.anchor}')}) are not allowed", "write it out"
-            )
+            self._forbid(place, "yaml-anchor", f"YAML anchors and aliases ({tick(f'*{event.anchor}')})", "write it out")
             return Node("text", place)
         if event.anchor is not None:
-            self._refuse(
-                place, "yaml-anchor", f"YAML anchors ({tick(f'&{event.anchor}')}) are not allowed", "remove it"
-            )
+            self._forbid(place, "yaml-anchor", f"YAML anchors and aliases ({tick(f'&{event.anchor}')})", "write it out")
         if event.tag is not None:
             tag = tick(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            self._refuse(place, "yaml-tag", f"YAML tags ({tag}) are not allowed", "remove it, or quote the text")
+            self._forbid(place, "yaml-tag", f"YAML tags ({tag})", "remove it, or quote the text")
         if isinstance(event, yaml.ScalarEvent):
             return Node("text", place, event.value, bool(event.style))
         if depth >= MAX_DEPTH:
@@ -307,7 +321,7 @@ class _Reader:
             hint = "put text that has braces or brackets in quotes"
             self._refuse(key.place, "bad-key", f"a key must be text, not a {key.kind}", hint)
         elif key.text == "<<" and not key.quoted:
-            self._refuse(key.place, "yaml-merge", "YAML merge keys (`<<`) are not allowed", "write the keys out")
+            self._forbid(key.place, "yaml-merge", "YAML merge keys (`<<`)", "write the keys out")
         elif not key.text:
             self._refuse(key.place, "bad-key", "a key is missing before the colon", "write `key: value`")
         elif not key.quoted and is_empty(value) and ":" in key.text:
@@ -317,6 +331,17 @@ class _Reader:
         else:
             return True
         return False
+
+    def _forbid(self, place: Place, code: str, what: str, hint: str) -> None:
+        """Notes what YAML has and this does not: each kind is one problem, at its first place."""
+        self.broken = True
+        self._forbidden.setdefault(code, []).append((place, what, hint))
+
+    def _report_forbidden(self) -> None:
+        for code, found in self._forbidden.items():
+            place, what, hint = found[0]
+            more = f"; {len(found) - 1} more follow" if len(found) > 1 else ""
+            self._problems.error(place, code, f"{what} are not allowed{more}", hint)
 
     def _refuse(self, place: Place, code: str, message: str, hint: str) -> None:
         self.broken = True

@@ -125,6 +125,12 @@ class Compiler:
         """An expression that is true or false."""
         return self.expression(node, "bool")
 
+    def decided(self, node: Node, condition: Compiled, code: str, so: str) -> None:
+        """Reports a condition that cannot be otherwise as an error, with the reason where the checker gave one."""
+        reason = self.problems.withdraw(node, ("always-true", "never-true"))
+        message = f"{reason}; {so}" if reason else f"this is {'always' if condition.always else 'never'} true: {so}"
+        self.problems.error(node, code, message, "check the value, or the range of the tag" if reason else "")
+
     def _owns(self, device: int, node: Place | Node) -> None:
         """Reports a device whose unit the recipe does not use, once."""
         if device not in self.owned and device not in self.used:
@@ -312,7 +318,7 @@ class Compiler:
         if condition is None:
             return {"condition": place.text}
         if condition.always is False:
-            self.problems.error(place, "never-true", "this is never true: the step cannot end")
+            self.decided(place, condition, "never-true", "the step cannot end")
         elif condition.always is True and not condition.tags:
             self.problems.warning(place, "always-true", "this is always true: the step ends at once")
         return {"until": condition.code, "condition": condition.text}
@@ -373,7 +379,7 @@ class Compiler:
         condition = self.condition(way.when)
         sure = None if condition is None else condition.always
         if condition is not None and sure is False:
-            self.problems.error(way.place("when"), "unreachable", "this is never true: the way is never taken")
+            self.decided(way.place("when"), condition, "unreachable", "the way is never taken")
         block = self._inner(way.place("steps"), way.steps)
         return Branch(way.place("when").text, block, None if condition is None else condition.code), sure is True
 
@@ -393,11 +399,9 @@ class Compiler:
             if node is None or condition is None:
                 continue
             if condition.always is endless:
-                self.problems.error(
-                    node, "endless-loop", f"this is {'always' if endless else 'never'} true: the loop has no end"
-                )
+                self.decided(node, condition, "endless-loop", "the loop has no end")
             elif condition.always is not None:
-                self.problems.error(node, "no-loop", "the loop runs once" if not endless else "the loop never runs")
+                self.decided(node, condition, "no-loop", "the loop never runs" if endless else "the loop runs once")
         repeat = Repeat(
             block,
             times=self._times(loop.times),

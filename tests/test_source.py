@@ -96,7 +96,7 @@ FAULTS = [
     ("a: !e!x y\n", "yaml-syntax", 1, 4, "YAML tags"),
     ("a: !!python/object:os.system x\n", "yaml-tag", 1, 4, "`!!python/object:os.system`"),
     ("a: &b x\n", "yaml-anchor", 1, 4, "`&b`"),
-    ("a: *b\n", "yaml-alias", 1, 4, "`*b`"),
+    ("a: *b\n", "yaml-anchor", 1, 4, "`*b`"),
     ("<<: {a: 1}\n", "yaml-merge", 1, 1, "merge keys"),
     ("%YAML 1.1\n---\na: 1\n", "yaml-directive", 1, 1, "not allowed"),
     ("{: 1}\n", "bad-key", 1, None, "a key is missing"),
@@ -156,11 +156,18 @@ def test_the_number_of_values_is_limited():
     assert only(problems).code == "too-many-values"
 
 
-def test_an_anchor_bomb_is_refused():
+def test_an_anchor_bomb_is_one_problem():
     lines = ["a0: &a0 [x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     root, problems = read("\n".join(lines))
     assert root is None
-    assert {problem.code for problem in problems} == {"yaml-anchor", "yaml-alias"}
+    assert only(problems).code == "yaml-anchor"
+    assert only(problems).message == "YAML anchors and aliases (`&a0`) are not allowed; 110 more follow"
+
+
+def test_what_is_forbidden_is_one_problem_a_kind_even_where_reading_stops():
+    root, problems = read("a: !x 1\nb: !y [&c 2, *c\nd: 3\n")
+    assert root is None
+    assert [(one.code, one.line) for one in problems] == [("yaml-tag", 1), ("unclosed-bracket", 2), ("yaml-anchor", 2)]
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -185,7 +185,7 @@ FILES = {
     "large": (GOOD + b"# filled\n" * 1_100_000, "the file has more than 1,000,000 bytes"),
     "deep": (b"cell: " + b"[" * 1000 + b"]" * 1000, "nested more than 64 levels deep"),
     "indented": (b"".join(b" " * level + b"a:\n" for level in range(1000)), "nested more than 64 levels deep"),
-    "bomb": (b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\ncell: [*b,*b,*b]\n", "YAML anchors (`&a`) are not allowed"),
+    "bomb": (b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\ncell: [*b,*b,*b]\n", "YAML anchors and aliases (`&a`) are not allowed; 7 more follow"),
     "twice": (GOOD + b"scan: 20 ms\n", "`scan` stands here twice: the first is on line 5"),
     "null": (GOOD + b"\0", "the character U+0000 is not allowed"),
     "pipe": (None, "this is not a file"),
