@@ -85,18 +85,19 @@ def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
     check = _add(
         commands,
         "check",
-        "find every mistake in cells and recipes",
+        "find every mistake in cells, recipes and their tests",
         """
-        Checks cells and recipes as a compiler checks programs: every problem at once, each with its place and a hint.
-        Nothing is started and no device is asked. Exit code: 0 no mistake, 1 mistakes.
+        Checks cells, recipes and recipe tests as a compiler checks programs: every problem at once, each with its
+        place and a hint. Nothing is started and no device is asked. Exit code: 0 no mistake, 1 mistakes.
         """,
         """
-        edge check recipes/bottling              a folder: its cell and all recipes beside it
-        edge check recipes/bottling/fill.yaml    one recipe, against the cell.yaml beside it
+        edge check recipes/bottling                   a folder: its cell, and all recipes and tests beside it
+        edge check recipes/bottling/fill.yaml         one recipe, against the cell.yaml beside it
+        edge check recipes/bottling/fill.test.yaml    its tests
         """,
     )
     check.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a folder with a cell.yaml, a cell file or a recipe file"
+        "paths", nargs="+", metavar="PATH", help="a folder with a cell.yaml, or a cell, recipe or test file"
     )
     _add_format(check)
     check.set_defaults(call=_check)
@@ -251,13 +252,13 @@ def _add_schema(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "schema",
         "print the JSON Schema of a file format, for editors",
         """
-        Prints the JSON Schema of cell or recipe files. An editor with the YAML language server completes and checks a
+        Prints the JSON Schema of cell, recipe or test files. An editor with the YAML language server completes and checks a
         file that begins with the line
 
           # yaml-language-server: $schema=PATH-OF-THE-SCHEMA
         """,
     )
-    schema.add_argument("kind", choices=("cell", "recipe"), help="which file format")
+    schema.add_argument("kind", choices=("cell", "recipe", "test"), help="which file format")
     schema.set_defaults(call=_schema)
 
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from edge import recipe, shape, source
+from edge import recipe, shape, source, trial_file
 from edge.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.expression import Compiled, from_cell
 from edge.master import Master
 from edge.program import Phase, Plan
 from edge.shape import FAILED
-from edge.source import Problems, suggest, tick
+from edge.source import Node, Problems, suggest, tick
 from edge.steps import Compiler, Written
+from edge.trial_plan import Trial, compile_trials
 
 PLANT = "plant.yaml"
 TEST = ".test.yaml"
@@ -35,20 +36,39 @@ def load_plan(
         workshop.add(path, recipes)
     for name in recipes or ():
         if name not in workshop.names:
-            hint = suggest(name, workshop.others) or f"there are {', '.join(workshop.others) or 'none'}"
-            problems.error(workshop.file.node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
-            for path in workshop.unread:
-                source.load(path, problems)
+            workshop.unknown(name, workshop.file.node)
     plan = workshop.plan
     if endpoints is not None:
         plan = msgspec.structs.replace(plan, cell=apply_endpoints(plan.cell, endpoints, problems))
     return plan if problems.errors == before else None
 
 
-def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
-    """Checks folders (every cell in them), cell files and recipe files; gives the files that were checked."""
+class Trials(msgspec.Struct, frozen=True):
+    """A test file, its tests, and the plan that has their recipe."""
+
+    file: str
+    plan: Plan
+    trials: list[Trial]
+
+
+def load_trials(paths: Iterable[str | Path], problems: Problems) -> list[Trials]:
+    """The tests in folders and test files; every problem in them, their cells and recipes is reported."""
+    found: list[Trials] = []
+    for cell, files in _wanted(paths, problems).items():
+        tests = [path for path in (files if files is not None else _files(cell.parent)) if _is_test(path)]
+        if not tests and cell.exists():
+            place = source.Place(str(files[0] if files else cell), 1, 1)
+            problems.error(place, "no-test", f"here is no test, no file *{TEST}", "name a test file or a cell's folder")
+        workshop = _open(cell, problems) if tests else None
+        for path in tests if workshop is not None else ():
+            if workshop is not None and (trials := workshop.test(path)):
+                found.append(Trials(str(path), workshop.plan, trials))
+    return found
+
+
+def _wanted(paths: Iterable[str | Path], problems: Problems) -> dict[Path, list[Path] | None]:
+    """Cell file -> the recipe and test files that are meant, in the order to read them; None: all of its folder."""
     wanted: dict[Path, set[Path] | None] = {}
-    """Cell file -> the recipe files to check, None: all of its folder."""
     for path in map(Path, paths):
         if _is_folder(path):
             found = sorted(path.rglob(CELL))
@@ -59,16 +79,22 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
             wanted |= dict.fromkeys(found)
         elif _belongs(path):
             known = wanted.setdefault(path.parent / CELL, set())
-            if known is not None and _may_be_recipe(path):
+            if known is not None and path.name != PLANT:
                 known.add(path)
         else:
             wanted[path] = None
+    ordered = {cell: None if files is None else sorted(files) for cell, files in wanted.items()}
+    return {cell: files and sorted(files, key=_is_test) for cell, files in ordered.items()}
+
+
+def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
+    """Checks folders (every cell in them), cell, recipe and test files; gives the files that were checked."""
     checked: list[str] = []
-    for cell, files in wanted.items():
+    for cell, files in _wanted(paths, problems).items():
         checked.append(str(cell))
         workshop = _open(cell, problems, runs=False)
-        for path in () if workshop is None else sorted(files) if files is not None else _recipe_files(cell.parent):
-            if workshop is not None and workshop.add(path):
+        for path in () if workshop is None else files if files is not None else _files(cell.parent):
+            if workshop is not None and (workshop.test(path) is not None if _is_test(path) else workshop.add(path)):
                 checked.append(str(path))
     return checked
 
@@ -86,9 +112,18 @@ def _recipe_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.yaml")) if path.name != CELL and _may_be_recipe(path)]
 
 
+def _files(folder: Path) -> list[Path]:
+    """The recipe files of a folder, then its test files."""
+    return [*_recipe_files(folder), *sorted(folder.glob(f"*{TEST}"))]
+
+
 def _may_be_recipe(path: Path) -> bool:
     """Whether a file is named neither as a plant nor as a test."""
-    return path.name != PLANT and not path.name.endswith(TEST)
+    return path.name != PLANT and not _is_test(path)
+
+
+def _is_test(path: Path) -> bool:
+    return path.name.endswith(TEST)
 
 
 def _belongs(path: Path) -> bool:
@@ -183,6 +218,29 @@ class _Workshop:
         if self.problems.errors == before:
             self.plan.recipes[made.name] = made
         return True
+
+    def test(self, path: Path) -> list[Trial] | None:
+        """The tests of a file, against its recipe, which is compiled first if it was not; None where it is unsound."""
+        node = source.load(path, self.problems)
+        form = FAILED if node is None else shape.read(node, trial_file.TrialFile, self.problems)
+        if form is FAILED:
+            return None
+        if form.recipe not in self.names:
+            for other in _recipe_files(path.parent):
+                self.add(other, {form.recipe})
+        if form.recipe not in self.names:
+            self.unknown(form.recipe, form.place("recipe"))
+        if form.recipe not in self.plan.recipes:
+            return None
+        return compile_trials(form, self.plan, self.scope, frozenset(self.broken), self.problems)
+
+    def unknown(self, name: str, node: Node) -> None:
+        """Reports a recipe that is not beside the cell, and the files that may have been meant to be it."""
+        names = list(dict.fromkeys([*self.names, *self.others]))
+        hint = suggest(name, names) or f"there are {', '.join(names) or 'none'}"
+        self.problems.error(node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
+        for path in self.unread:
+            source.load(path, self.problems)
 
     def _is_wanted(self, path: Path, wanted: Collection[str]) -> bool:
         """Whether a file is one of the recipes wanted; `unread` gathers those that cannot be read."""

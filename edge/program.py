@@ -71,6 +71,7 @@ class Entry(msgspec.Struct, frozen=True):
     name: str
     value: Code
     unit: str = ""
+    type: Literal["bool", "number", "text"] = "number"
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -489,7 +489,7 @@ class Compiler:
         for name, node in (form.record or {}).items():
             compiled = self.expression(node, None)
             if compiled is not None:
-                entries.append(Entry(name, compiled.code, compiled.unit.name))
+                entries.append(Entry(name, compiled.code, compiled.unit.name, compiled.type))
         return {"record": tuple(entries)}
 
 

@@ -417,9 +417,9 @@ def test_check_of_a_folder_without_a_cell(tmp_path: Path) -> None:
 def test_check_of_what_a_shell_pattern_gives(cell: Path) -> None:
     shutil.copy(BOTTLING / "rinse-and-fill.yaml", cell.parent)
     (cell.parent / "plant.yaml").write_text("blocks: {}\n")
-    (cell.parent / "rinse.test.yaml").write_text("recipe: rinse-and-fill\n")
+    (cell.parent / "rinse.test.yaml").write_text("recipe: rinse-and-fill\ntests: {It rinses: {}}\n")
     problems = Problems()
     names = [Path(name).name for name in check(sorted(cell.parent.glob("*.yaml")), problems)]
-    assert names == ["cell.yaml", "rinse-and-fill.yaml"]
+    assert names == ["cell.yaml", "rinse-and-fill.yaml", "rinse.test.yaml"]
     assert problems.errors == 0
     assert check([cell.parent / "plant.yaml"], problems) == [str(cell)]

@@ -8,13 +8,14 @@ import jsonschema
 import msgspec
 import pytest
 
-from edge.schema import schema
+from edge.plan import TEST
+from edge.schema import KINDS, schema
 from edge.source import Node, Problems, load
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
 FILES = [*sorted((HERE / "bottling").glob("*.yaml")), *sorted(RECIPES.glob("*/*.yaml"))]
-KEPT = [path for path in FILES if path.name != "plant.yaml" and not path.name.endswith(".test.yaml")]
+KEPT = [path for path in FILES if path.name != "plant.yaml"]
 
 
 def plain(node: Node) -> Any:
@@ -37,17 +38,17 @@ def faults(kind: Any, path: Path) -> list[str]:
     return [error.message for error in jsonschema.Draft202012Validator(schema(kind)).iter_errors(plain(root))]
 
 
-@pytest.mark.parametrize("kind", ["cell", "recipe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_a_json_schema(kind: Any) -> None:
     jsonschema.Draft202012Validator.check_schema(schema(kind))
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_it_takes_every_file_that_we_ship(path: Path) -> None:
-    assert faults("cell" if path.name == "cell.yaml" else "recipe", path) == []
+    assert faults("cell" if path.name == "cell.yaml" else "test" if path.name.endswith(TEST) else "recipe", path) == []
 
 
-@pytest.mark.parametrize("kind", ["cell", "recipe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_kept_schemas_are_up_to_date(kind: Any) -> None:
     kept = RECIPES / "schema" / f"{kind}.json"
     written = msgspec.json.format(msgspec.json.encode(schema(kind))).decode()
@@ -97,8 +98,44 @@ def test_a_step_that_can_be(step: dict[str, Any]) -> None:
     jsonschema.validate({"recipe": "r", "steps": [step]}, schema("recipe"), jsonschema.Draft202012Validator)
 
 
+HAPPENINGS = [
+    ({"at": "3 s", "lost": "a", "for": "2 s"}, True),
+    ({"when": "a.b > 3 L", "after": "1 s", "spike": "a.b", "to": "50 L"}, True),
+    ({"step": "Fill", "answer": {"x": "yes"}}, True),
+    ({"lost": "a"}, False),
+    ({"at": "3 s"}, False),
+    ({"at": "3 s", "step": "Fill", "lost": "a"}, False),
+    ({"at": "3 s", "lost": "a", "command": "hold"}, False),
+    ({"at": "3 s", "after": "1 s", "lost": "a"}, False),
+    ({"at": "3 s", "spike": "a.b"}, False),
+    ({"at": "3 s", "slow": "a"}, False),
+    ({"at": "3 s", "command": "hold", "for": "3 s"}, False),
+    ({"at": "3 s", "lost": "a", "by": "3 s"}, False),
+]
+EXPECTATIONS = [
+    ({"by": "3 s", "that": "a.b"}, True),
+    ({"at": "3 s", "state": "held"}, True),
+    ({"step": "Fill", "within": "3 s", "that": "a.b", "state": "held"}, True),
+    ({"by": "3 s"}, False),
+    ({"by": "3 s", "at": "3 s", "that": "a.b"}, False),
+    ({"by": "3 s", "step": "Fill", "that": "a.b"}, False),
+    ({"within": "3 s", "that": "a.b"}, False),
+    ({"by": "3 s", "state": "helt"}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "good"),
+    [("happens", *one) for one in HAPPENINGS] + [("expect", *one) for one in EXPECTATIONS],
+)
+def test_an_entry_of_a_test(key: str, entry: dict[str, Any], good: bool) -> None:
+    validator = jsonschema.Draft202012Validator(schema("test"))
+    assert validator.is_valid({"recipe": "r", "tests": {"it fills": {key: [entry]}}}) == good
+
+
 def test_every_key_has_a_description() -> None:
-    for name, definition in (schema("cell")["$defs"] | schema("recipe")["$defs"]).items():
+    definitions = [definition for kind in KINDS for definition in schema(kind)["$defs"].items()]
+    for name, definition in definitions:
         assert definition["description"], name
         for key, value in definition["properties"].items():
             assert value.get("description") or name in ("modbus", "opcua", "s7", "Secret"), f"{name}.{key}"
