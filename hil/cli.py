@@ -28,6 +28,8 @@ Its memory is empty when it is back; the plant went on meanwhile, with that PLC'
 
 _MODELS = "Lists the plant models for plant.yaml, with their parameters, inputs and outputs."
 
+_SCHEMA = "Prints the JSON Schema of plant files. An editor with the YAML language server completes and checks with it."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `hil`; gives the exit code."""
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
     models = commands.add_parser("models", help="the plant models for plant.yaml", description=_MODELS)
     models.set_defaults(run=_models)
+    schema = commands.add_parser("schema", help="the JSON Schema of plant.yaml, for editors", description=_SCHEMA)
+    schema.set_defaults(run=_schema)
     return parser
 
 
@@ -112,4 +116,13 @@ def _models(_options: argparse.Namespace) -> int:
                 start = f", {field.start:g}" if role is Parameter and isinstance(field.start, float) else ""
                 print(f"  {title if number == 0 else '':11} {field.name:22} {unit}{start}")
         print()
+    return 0
+
+
+def _schema(_options: argparse.Namespace) -> int:
+    import msgspec
+
+    from hil.schema import schema
+
+    print(msgspec.json.format(msgspec.json.encode(schema())).decode())
     return 0

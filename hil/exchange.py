@@ -20,7 +20,9 @@ _PER_PACKET = 500
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a PLC process is to be: the device, where it serves, its driver's `settings` of the cell file, points."""
+    """What a PLC process is to be: the device, where it serves, its driver's `settings` of the cell file, how the
+    `controller` is set up (None: it allows everything), points.
+    """
 
     parent: int
     device: str
@@ -28,6 +30,7 @@ class Assignment(msgspec.Struct, frozen=True):
     host: str
     port: int
     settings: dict[str, Any]
+    controller: dict[str, Any] | None
     points: list[Point]
 
 

@@ -9,6 +9,7 @@ from drivers.driver import Point
 from drivers.modbus_address import BIT_AREAS, READS, Place, field, place
 from drivers.modbus_codec import Refused
 from drivers.value import Value
+from hil.controllers import ModbusController, Span
 from hil.port import Port
 
 _READ_AREAS = {function: area for area, function in READS.items()}
@@ -16,15 +17,22 @@ _READ_LIMITS = {area: modbus.MAX_READ_BITS if area in BIT_AREAS else modbus.MAX_
 
 
 class Memory:
-    """A device's areas: {area: {address: bit or register}}; what is not in them is an illegal address."""
+    """A device's areas: {area: {address: bit or register}}; what is not in them is an illegal address.
+
+    So are `unmapped` parts of them; a function that is not among its `functions` is an illegal function.
+    """
 
     def __init__(self, places: Iterable[Place]) -> None:
+        self.functions = set(ModbusController().functions)
+        self.unmapped: tuple[Span, ...] = ()
         self.areas: dict[str, dict[int, int]] = {area: {} for area in READS}
         for at in places:
             self.areas[at.area].update(dict.fromkeys(range(at.start, at.start + at.size), 0))
 
     def answer(self, function: int, data: bytes) -> bytes:
         """A request's function and data -> the data of its answer (Application Protocol, 6). Raises Refused."""
+        if function not in self.functions:
+            raise Refused(modbus.ILLEGAL_FUNCTION)
         if function in _READ_AREAS:
             return self._read(_READ_AREAS[function], data)
         if function in (modbus.WRITE_COIL, modbus.WRITE_REGISTER):
@@ -67,7 +75,9 @@ class Memory:
 
     def _mapped(self, area: str, start: int, count: int) -> dict[int, int]:
         cells = self.areas[area]
-        if not all(address in cells for address in range(start, start + count)):
+        if not all(address in cells for address in range(start, start + count)) or any(
+            span.area == area and span.first < start + count and start <= span.last for span in self.unmapped
+        ):
             raise Refused(modbus.ILLEGAL_ADDRESS)
         return cells
 
@@ -122,13 +132,18 @@ class Session:
 class ModbusPlc:
     """A simulated Modbus/TCP PLC (hil.plc.SimulatedPlc). `settings` are those of the `modbus` driver."""
 
-    def __init__(self, name: str, points: Sequence[Point], settings: Any) -> None:
+    def __init__(
+        self, name: str, points: Sequence[Point], settings: Any, controller: ModbusController | None = None
+    ) -> None:
         self.name = name
         self._points = points
         self._places = [place(point) for point in points]
+        controller = controller or ModbusController()
         self.memory = Memory(_with_gaps(self._places, settings.gap))
+        self.memory.functions = set(controller.functions)
+        self.memory.unmapped = controller.unmapped
         self._devices = {settings.unit: self.memory}
-        self.port = Port(lambda: Session(self._devices))
+        self.port = Port(lambda: Session(self._devices), controller.connections, controller.answer_time)
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
         """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""

@@ -20,8 +20,9 @@ from drivers.identity import Identity
 from drivers.opcua_node import BUILT_IN, kind_number, parse_address
 from drivers.opcua_session import OpcUaSettings, library
 from drivers.value import DataType, Value, to_raw
+from hil.controllers import OpcUaController
 
-_WRITABLE = 3  # OPC 10000-3, 8.57 AccessLevelType: CurrentRead and CurrentWrite
+_READ, _WRITE = 1, 2  # OPC 10000-3, 8.57 AccessLevelType: CurrentRead, CurrentWrite
 _END_S = 2.0
 
 
@@ -39,8 +40,13 @@ class OpcUaPlc:
     They lie in edge's state directory, below `simulated/NAME`.
     """
 
-    def __init__(self, name: str, points: Sequence[Point], settings: OpcUaSettings) -> None:
+    def __init__(
+        self, name: str, points: Sequence[Point], settings: OpcUaSettings, controller: OpcUaController | None = None
+    ) -> None:
         self._name = name
+        self._controller = controller or OpcUaController()
+        self._user = self._controller.user or settings.user
+        self._hidden: set[Any] = set()
         self._points = points
         self._settings = settings
         self._addresses = [parse_address(point.address) for point in points]
@@ -51,11 +57,11 @@ class OpcUaPlc:
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
         settings = self._settings
-        named = settings.user is not None
+        named = self._user is not None
         own = await asyncio.to_thread(self._identity) if settings.policy != "None" or named else None
         password = _password_file(own.path.with_name("password")) if own is not None and named else None
         authority = f"[{host}]" if ":" in host else host
-        self._server = server = _new_server(_Users(settings.user, password, encrypted=settings.policy != "None"))
+        self._server = server = _new_server(_Users(self._user, password, encrypted=settings.policy != "None"))
         try:
             server.set_endpoint(f"opc.tcp://{authority}:{port}/")
             await self._prepare(own)
@@ -67,7 +73,7 @@ class OpcUaPlc:
             "url": f"opc.tcp://{authority}:{server.bserver.port}",
             "security": settings.security,
             "user": settings.user,
-            "password": {"file": str(password)} if password is not None else None,
+            "password": {"file": str(password)} if password is not None and settings.user else None,
             "trust": str(own.path) if own is not None else None,
         }
 
@@ -121,13 +127,13 @@ class OpcUaPlc:
         offered, settings = library().SecurityPolicyType, self._settings
         if settings.policy != "None":
             return [offered.Basic256Sha256_Sign if settings.mode == 2 else offered.Basic256Sha256_SignAndEncrypt]
-        return [offered.NoSecurity, *([offered.Basic256Sha256_SignAndEncrypt] if settings.user else [])]
+        return [offered.NoSecurity, *([offered.Basic256Sha256_SignAndEncrypt] if self._user else [])]
 
     async def _prepare(self, own: Identity | None) -> None:
         ua, server = library(), self._server
         server.set_server_name(self._name)
         server.set_security_policy(self._policies())
-        server.set_identity_tokens([ua.UserNameIdentityToken if self._settings.user else ua.AnonymousIdentityToken])
+        server.set_identity_tokens([ua.UserNameIdentityToken if self._user else ua.AnonymousIdentityToken])
         server.disable_clock()
         await server.init()
         await server.set_application_uri(self._uri)
@@ -152,15 +158,18 @@ class OpcUaPlc:
                 node = await folder.add_variable(node_id, name, value, ua.VariantType(number))
                 await server.iserver.write_attribute_value(node.nodeid, _data(_stored(value, point.type), number))
             attributes = server.iserver.aspace[node_id].attributes
-            if point.writable:
-                for level in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
-                    attributes[level].value = ua.DataValue(ua.Variant(_WRITABLE, ua.VariantType.Byte))
+            self._permit(attributes, _READ | _WRITE if point.writable else _READ, self._forbidden(point))
+            if self._forbidden(point) & _READ:
+                self._hidden.add(node_id)
             attribute = attributes[ua.AttributeIds.Value]
             number = attribute.value.Value.VariantType.value
             kind = point.type if number == kind_number(point.type) else BUILT_IN.get(number, point.type)
             variables.append(_Variable(attribute, kind, number))
         self._variables = variables
-        server.iserver.subscribe_server_callback(_pre_write(), self._stamp)
+        events = _events()
+        server.iserver.subscribe_server_callback(events.PreWrite, self._stamp)
+        if self._hidden:
+            server.iserver.subscribe_server_callback(events.PostRead, self._hide)
 
     async def _register_namespaces(self) -> list[str]:
         """Every URI that is named, and every index: those in front, and as many as it takes to reach the last."""
@@ -172,6 +181,25 @@ class OpcUaPlc:
         for index in range(len(namespaces), last + 1):
             await self._server.register_namespace(f"{self._uri}:{index}")
         return await self._server.get_namespace_array()
+
+    def _forbidden(self, point: Point) -> int:
+        """The bits of an access level that the user lacks at a point's node."""
+        lacking = {_READ: self._controller.not_readable, _WRITE: self._controller.not_writable}
+        return sum(bit for bit, nodes in lacking.items() if point.address in nodes)
+
+    def _permit(self, attributes: Any, level: int, forbidden: int) -> None:
+        ua = library()
+        for name, bits in (("AccessLevel", level), ("UserAccessLevel", level & ~forbidden)):
+            data = ua.DataValue(ua.Variant(bits, ua.VariantType.Byte))
+            attributes[getattr(ua.AttributeIds, name)].value = data
+
+    def _hide(self, event: Any, _service: Any) -> None:
+        """Refuses what the user may not read (OPC 10000-4, 7.38.2), which asyncua's server does not."""
+        ua = library()
+        for place, asked in enumerate(event.request_params.NodesToRead if event.is_external else ()):
+            if asked.AttributeId == ua.AttributeIds.Value and asked.NodeId in self._hidden:
+                refused = ua.StatusCode(ua.StatusCodes.BadUserAccessDenied)
+                event.response_params[place] = ua.DataValue(StatusCode=refused)
 
     def _stamp(self, event: Any, _service: Any) -> None:
         """Gives what a client writes the time of the change, and turns away what is no scalar."""
@@ -241,7 +269,7 @@ def _new_server(users: Any) -> Any:
     return Server(user_manager=users)
 
 
-def _pre_write() -> Any:
+def _events() -> Any:
     from asyncua.common.callback import CallbackType
 
-    return CallbackType.PreWrite
+    return CallbackType

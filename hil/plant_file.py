@@ -8,24 +8,47 @@ blocks:
     outputs: {level: mixer.level}   an output of the block is what a read tag shows
     from: {feed: OTHER.outflow}     an output of another block acts on an input of this one
 constants: {conveyor.lot: L-1}      a read tag that stands still
+controllers:                        how the simulated controller of a device is set up: see `controllers.CONTROLLERS`
+  mixer: {put_get: false}
 """
 
 import copy
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from drivers.value import Value
 from edge import shape, units
 from edge.cell import Cell, Tag, outside
 from edge.nodes import as_choice, as_integer, as_map, as_text
 from edge.source import Node, Problems, load, suggest, tick
+from hil.controllers import CONTROLLERS, Controller
 from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields
 
 FILE = "plant.yaml"
 _OWN_KEYS = ("model", "inputs", "outputs", "from")
+
+
+_Constant = Annotated[
+    Node, Meta(extra={"read": shape.read_expression}, extra_json_schema={"type": ["string", "number", "boolean"]})
+]
+
+
+class PlantForm(shape.Form, frozen=True):
+    """The plant behind a cell, for simulation and recipe tests, and how the simulated controllers are set up."""
+
+    blocks: Annotated[
+        dict[shape.Name, shape.Map], Meta(description="Blocks of plant models, wired to tags and to one another.")
+    ] = msgspec.field(default_factory=dict[str, Node])
+    constants: Annotated[
+        dict[str, _Constant], Meta(description="Read tags that stand still, each at a value in its unit.")
+    ] = msgspec.field(default_factory=dict[str, Node])
+    controllers: Annotated[
+        dict[str, shape.Map], Meta(description="How the simulated controller of a device is set up.")
+    ] = msgspec.field(default_factory=dict[str, Node])
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -61,6 +84,7 @@ class Plant:
         self.links: dict[str, list[tuple[Wire, Wire]]] = {}
         self.actuators: dict[int, list[Wire]] = {}
         self.sensors: dict[int, Wire] = {}
+        self.controllers: dict[str, Controller] = {}
         self.constants: dict[int, Value] = {tag.index: _at_rest(tag) for tag in cell.tags if not tag.writable}
 
     def step(self, dt_s: float) -> None:
@@ -122,20 +146,23 @@ class _Wiring:
 
     def __init__(self, cell: Cell, plant: Plant, problems: Problems) -> None:
         self.tags = {tag.name: tag for tag in cell.tags}
+        self.drivers = {device.name: device.driver for device in cell.devices}
         self.plant = plant
         self.problems = problems
 
     def file(self, node: Node) -> None:
-        keys = as_map(node, ("blocks", "constants"), ("blocks",), self.problems) or {}
-        blocks = (as_map(keys["blocks"], None, (), self.problems) or {}) if "blocks" in keys else {}
+        form = shape.read(node, PlantForm, self.problems)
+        if form is shape.FAILED:
+            return
+        blocks: dict[str, Node] = form.blocks
         known = {name: made for name, block in blocks.items() if (made := self._block(name, block)) is not None}
         for name, declared in known.items():
             entries = blocks[name].entries
             self._inputs(name, declared, entries["inputs"].value if "inputs" in entries else None)
             self._outputs(name, declared, entries["outputs"].value if "outputs" in entries else None)
             self._links(name, known, blocks, entries["from"].value if "from" in entries else None)
-        if "constants" in keys:
-            self._constants(keys["constants"])
+        self._constants(form.place("constants"), form.constants)
+        self._controllers(form.place("controllers"), form.controllers)
 
     def _block(self, name: str, node: Node) -> dict[str, Field] | None:
         """Makes the block; its declared fields."""
@@ -293,8 +320,8 @@ class _Wiring:
             out = Wire(self.plant.blocks[source], other.attribute, other.type)
             self.plant.links.setdefault(name, []).append((out, into))
 
-    def _constants(self, node: Node) -> None:
-        for name, value in (as_map(node, None, (), self.problems) or {}).items():
+    def _constants(self, node: Node, constants: dict[str, Node]) -> None:
+        for name, value in constants.items():
             tag = self._tag(node.entries[name].key)
             if tag is None:
                 continue
@@ -309,3 +336,11 @@ class _Wiring:
                 self.problems.error(value, "out-of-range", reason)
             elif constant is not None:
                 self.plant.constants[tag.index] = constant
+
+    def _controllers(self, node: Node, controllers: dict[str, Node]) -> None:
+        for name, value in controllers.items():
+            if name not in self.drivers:
+                hint = suggest(name, self.drivers) or f"the devices are {', '.join(self.drivers)}"
+                self.problems.error(node.entries[name].key, "unknown-device", f"no device {tick(name)}", hint)
+            elif (found := shape.read(value, CONTROLLERS[self.drivers[name]], self.problems)) is not shape.FAILED:
+                self.plant.controllers[name] = found

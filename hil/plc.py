@@ -10,8 +10,11 @@ from drivers.value import Value
 class SimulatedPlc(Protocol):
     """A simulated device. Its memory covers every point; values here are raw, as the device's program sees them."""
 
-    def __init__(self, name: str, points: Sequence[Point], settings: Any) -> None:
-        """`settings` is the device's Settings of the cell file: unit, rack and slot, security, user…"""
+    def __init__(self, name: str, points: Sequence[Point], settings: Any, controller: Any = None) -> None:
+        """`settings` is the device's Settings of the cell file: unit, rack and slot, security, user…
+
+        `controller` is how it is set up (hil.controllers); left out, it allows everything.
+        """
         ...
 
     async def start(self, host: str, port: int) -> dict[str, Any]:

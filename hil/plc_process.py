@@ -15,6 +15,7 @@ from drivers.value import Value
 from edge import channel
 from edge.cell import Device, Tag
 from hil import exchange
+from hil.controllers import Controller
 from hil.exchange import Assignment, Levels, Refused, Serving, Values
 
 _STOP_DEADLINE_S = 2.0
@@ -27,8 +28,9 @@ class Failure(Exception):
 class PlcProcess:
     """One device. `settings` are those that reach it, None while it does not serve."""
 
-    def __init__(self, device: Device, tags: Sequence[Tag]) -> None:
+    def __init__(self, device: Device, tags: Sequence[Tag], controller: Controller | None = None) -> None:
         self.device = device
+        self.controller = controller
         self.tags = tags
         self.host = ""
         self.port = 0
@@ -83,8 +85,10 @@ class PlcProcess:
 
     def _assignment(self) -> Assignment:
         settings = msgspec.to_builtins(self.device.settings)
+        controller = msgspec.to_builtins(self.controller)
         points = [tag.point for tag in self.tags]
-        return Assignment(os.getpid(), self.device.name, self.device.driver, self.host, self.port, settings, points)
+        name, driver = self.device.name, self.device.driver
+        return Assignment(os.getpid(), name, driver, self.host, self.port, settings, controller, points)
 
     def bring(self, sensors: dict[int, Value]) -> None:
         """Gives the PLC's memory the raw values of the plant's sensors, by point."""

@@ -9,21 +9,26 @@ from drivers.driver import Point
 from drivers.link import FramingError
 from drivers.s7_address import Place, encode, place
 from drivers.value import Value
+from hil.controllers import S7Controller
 from hil.port import Port
 
 PARALLEL_JOBS = 8
 
-# Errors of a whole job (error class and code).
+# Errors of a whole job (error class and code). The first is what an S7-1200 and 1500 say without PUT/GET, too.
 NOT_AVAILABLE = 0x8104
 WRONG_SIZE = 0x8500
 
 
 class Memory:
-    """The PLC's areas: {(area, data block): bytes}. `no_access` are those whose access the PLC does not permit."""
+    """The PLC's areas: {(area, data block): bytes}. `no_access` are those whose access the PLC does not permit,
+    `optimized` the data blocks that have no addresses; without `put_get` nobody may read or write.
+    """
 
     def __init__(self, areas: dict[tuple[int, int], bytearray]) -> None:
         self.areas = areas
         self.no_access: set[tuple[int, int]] = set()
+        self.optimized: set[int] = set()
+        self.put_get = True
 
     def _find(self, item: s7.Area | None) -> tuple[int, bytearray]:
         """(return code, the area) of an item."""
@@ -33,7 +38,7 @@ class Memory:
         if key in self.no_access:
             return s7.NO_ACCESS, bytearray()
         memory = self.areas.get(key)
-        if memory is None:
+        if memory is None or (item.area == s7.DATA_BLOCK and item.db in self.optimized):
             return s7.NO_OBJECT, bytearray()
         misplaced = item.transport != s7.BIT and item.bit & 7
         if misplaced or (item.bit >> 3) + item.size > len(memory):
@@ -52,18 +57,23 @@ class Memory:
 
     def write(self, item: s7.Area | None, data: bytes) -> int:
         """Writes an item whole or not at all, a bit without its neighbours; gives its return code."""
-        code, memory = self._find(item)
+        code, _ = self._find(item)
         if item is None or code != s7.OK:
             return code
         if len(data) != item.size:
             return s7.WRONG_TYPE
+        self.put(item, data)
+        return s7.OK
+
+    def put(self, item: s7.Area, data: bytes) -> None:
+        """The PLC's own program writes an item that is there, whoever may do so from outside."""
+        memory = self.areas[item.area, item.db]
         byte = item.bit >> 3
         if item.transport == s7.BIT:
             mask = 1 << (item.bit & 7)
             memory[byte] = memory[byte] | mask if data[0] & 1 else memory[byte] & ~mask
         else:
             memory[byte : byte + item.size] = data
-        return s7.OK
 
 
 class Session:
@@ -114,7 +124,7 @@ class Session:
             asked, depth = s7.parse_setup(job.parameters)
             self._pdu = min(asked, self._limit)
             return s7.setup_answer(job, self._pdu, min(depth, PARALLEL_JOBS))
-        if function not in (s7.READ_VAR, s7.WRITE_VAR) or not self._pdu:
+        if function not in (s7.READ_VAR, s7.WRITE_VAR) or not self._pdu or not self._memory.put_get:
             return s7.refusal(job, NOT_AVAILABLE)
         items = s7.parse_items(job.parameters)
         if len(message) > self._pdu or not items:
@@ -140,17 +150,28 @@ def _areas(places: Sequence[Place]) -> dict[tuple[int, int], bytearray]:
 class S7Plc:
     """A simulated S7 PLC (hil.plc.SimulatedPlc). `settings` are those of the `s7` driver."""
 
-    def __init__(self, name: str, points: Sequence[Point], settings: Any, *, pdu: int = s7.DEFAULT_PDU) -> None:
+    def __init__(
+        self,
+        name: str,
+        points: Sequence[Point],
+        settings: Any,
+        controller: S7Controller | None = None,
+        *,
+        pdu: int = s7.DEFAULT_PDU,
+    ) -> None:
         self.name = name
         self.pdu = pdu
         self._settings = settings
         self._places = [place(point) for point in points]
+        controller = controller or S7Controller()
         self.memory = Memory(_areas(self._places))
+        self.memory.optimized.update(controller.optimized)
+        self.memory.put_get = controller.put_get
         self._values = [unpacker([Field(at.type, tuple(range(at.type.size)), at.bit)]) for at in self._places]
         for at in self._places:
             if at.type.kind == "string":
                 self._bytes(at)[at.byte] = at.type.size
-        self.port = Port(self._session)
+        self.port = Port(self._session, controller.connections, controller.answer_time)
 
     def _bytes(self, at: Place) -> bytearray:
         return self.memory.areas[at.area, at.db]
@@ -178,7 +199,7 @@ class S7Plc:
             data = bytes((at.type.size,)) + data
             self._bytes(at)[at.byte : at.byte + len(data)] = data
         else:
-            self.memory.write(at.item(), data)
+            self.memory.put(at.item(), data)
 
     async def stop(self) -> None:
         """Closes every connection and the port."""

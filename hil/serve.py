@@ -15,6 +15,7 @@ from setproctitle import setproctitle
 
 from drivers import driver
 from hil import exchange
+from hil.controllers import CONTROLLERS
 from hil.exchange import Assignment, Levels, Refused, Serving, Values
 from hil.plc import SimulatedPlc
 
@@ -73,7 +74,8 @@ def _plc(assignment: Assignment) -> SimulatedPlc:
     module, _, name = SERVERS[assignment.driver].partition(":")
     server: type[SimulatedPlc] = getattr(import_module(module), name)
     settings = msgspec.convert(assignment.settings, driver.find(assignment.driver).Settings)
-    return server(assignment.device, assignment.points, settings)
+    controller = msgspec.convert(assignment.controller or {}, CONTROLLERS[assignment.driver])
+    return server(assignment.device, assignment.points, settings, controller)
 
 
 def _take(plc: SimulatedPlc, end: socket.socket) -> None:

@@ -15,8 +15,9 @@ from setproctitle import setproctitle
 
 from drivers.value import Value, from_raw
 from edge.cell import Cell, Tag
-from edge.plant import Plant, raw
+from edge.plant import raw
 from hil.exchange import PERIOD_S
+from hil.plant_file import Plant
 from hil.plc_process import Failure, PlcProcess
 
 START_DEADLINE_S = 30.0
@@ -42,7 +43,10 @@ class Simulation:
         self.options = options
         self.stopped = False
         self.again_at_s: dict[PlcProcess, float] = {}
-        self.plcs = [PlcProcess(device, [cell.tags[index] for index in device.tags]) for device in cell.devices]
+        self.plcs = [
+            PlcProcess(device, [cell.tags[index] for index in device.tags], plant.controllers.get(device.name))
+            for device in cell.devices
+        ]
 
     def start(self) -> None:
         """Starts every PLC and waits until all serve. Raises Failure where a port is in use or one does not serve."""
@@ -201,6 +205,7 @@ def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
         settings = plc.settings or {}
         where = settings.get("url") or plc.place
         extra = "".join(f", {key} {settings[key]}" for key in ("security", "user") if settings.get(key))
+        extra += "; set up by the plant file" if plc.controller is not None else ""
         pid = plc.process.pid if plc.process is not None else 0
         say(f"  {plc.device.name:{width}}  {plc.device.driver:6}  pid {pid:<7} {where}{extra}")
     if simulation.options.endpoints is not None:

@@ -1,15 +1,21 @@
 """Plant models: what flows in is there or has left; the same steps give the same plant; plant.yaml is read strictly."""
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
+import jsonschema
+import msgspec
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edge.plant
 from drivers.value import TYPES, Scale, Value
-from edge.cell import Cell, Device, Tag
+from edge.cell import Cell, Device, Tag, load_cell
 from edge.source import Problems
+from hil.cli import main
+from hil.controllers import ModbusController, OpcUaController, S7Controller, Span
 from hil.plant_file import Plant, load_plant
 from hil.plants import (
     DONE,
@@ -26,6 +32,7 @@ from hil.plants import (
     fields,
 )
 from hil.plants import Scale as WeighingScale
+from hil.schema import schema
 
 DT_S = 0.01
 FINITE = {"allow_nan": False, "allow_infinity": False}
@@ -426,6 +433,123 @@ def test_no_text_breaks_the_reader(tmp_path_factory, text):
     plant = load_plant(cell_beside(folder, f"blocks: {text}"), problems)
     assert (plant is None) == bool(problems.errors)
     assert plant is None or isinstance(plant, Plant)
+
+
+# --- how the simulated controllers are set up ------------------------------------------------------------------------
+
+CELL = """
+cell: c
+devices:
+  mixer: {driver: s7, host: 127.0.0.1}
+  line: {driver: modbus, host: 127.0.0.1}
+  arm: {driver: opcua, url: "opc.tcp://127.0.0.1"}
+tags: {}
+"""
+CONTROLLERS = """
+controllers:
+  mixer: {put_get: false, optimized: [DB2, DB17], answer_time: 50 ms, connections: 1}
+  line: {functions: [3, 16], unmapped: [holding:40-47, coil:3]}
+  arm: {user: maria, not_readable: ["ns=2;s=State"], not_writable: ["nsu=urn:a;i=7"]}
+"""
+
+
+def controllers(folder, text):
+    """The controllers of a plant file, and its problems."""
+    (folder / "cell.yaml").write_text(CELL)
+    (folder / "plant.yaml").write_text(text)
+    problems = Problems()
+    loaded = load_cell(folder / "cell.yaml", problems)
+    assert loaded is not None, list(problems)
+    made = load_plant(loaded.cell, problems)
+    return made.controllers if made else None, list(problems)
+
+
+def test_a_simulated_controller_is_set_up_in_the_plant_file(tmp_path):
+    found, problems = controllers(tmp_path, CONTROLLERS)
+    assert problems == []
+    assert found == {
+        "mixer": S7Controller(put_get=False, optimized=(2, 17), answer_time=0.05, connections=1),
+        "line": ModbusController(functions=(3, 16), unmapped=(Span("holding", 40, 47), Span("coil", 3, 3))),
+        "arm": OpcUaController(user="maria", not_readable=("ns=2;s=State",), not_writable=("nsu=urn:a;i=7",)),
+    }
+    for one in found.values():  # as the process of a simulated PLC gets it
+        assert msgspec.convert(msgspec.to_builtins(one), type(one)) == one
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (("mixer:", "mixre:"), "unknown-device", "did you mean `mixer`"),
+        (("put_get", "putget"), "unknown-key", "did you mean `put_get`"),
+        (("put_get: false", "put_get: off"), "not-bool", "`true` or `false`"),
+        (("DB17", "17"), "bad-address", "write it as `DB2`"),
+        (("DB17", "DB0"), "bad-address", "no data block"),
+        (("connections: 1", "connections: 0"), "out-of-range", ""),
+        (("50 ms", "50"), "bad-duration", ""),
+        (("holding:40-47", "holding:47-40"), "bad-address", "write `holding:40`"),
+        (("holding:40-47", "registers:1"), "bad-address", "the areas are coil"),
+        (("[3, 16]", "[0]"), "out-of-range", ""),
+        (("ns=2;s=State", "State"), "bad-address", "write `ns=2;s=State`"),
+        (("arm: {user: maria", "arm: {put_get: false"), "unknown-key", "not_readable"),
+    ],
+)
+def test_a_controller_that_cannot_be_set_up_so(tmp_path, change, code, words):
+    found, problems = controllers(tmp_path, CONTROLLERS.replace(*change, 1))
+    assert found is None
+    (problem,) = problems
+    assert problem.code == code
+    assert words in f"{problem.message} {problem.hint}"
+
+
+# --- its schema ------------------------------------------------------------------------------------------------------
+
+BOTTLING = Path(__file__).parent.parent / "recipes" / "bottling"
+KEPT = BOTTLING.parent / "schema" / "plant.json"
+
+
+def fits(text):
+    return not list(jsonschema.Draft202012Validator(schema()).iter_errors(yaml.safe_load(text)))
+
+
+def test_the_kept_schema_is_up_to_date(capsys):
+    jsonschema.Draft202012Validator.check_schema(schema())
+    assert main(["schema"]) == 0
+    assert KEPT.read_text() == capsys.readouterr().out, "run: hil schema > recipes/schema/plant.json"
+
+
+def test_the_schema_takes_what_the_loader_takes():
+    assert (BOTTLING / "plant.yaml").read_text().startswith("# yaml-language-server: $schema=../schema/plant.json\n")
+    for text in ((BOTTLING / "plant.yaml").read_text(), GOOD, CONTROLLERS, "blocks: {}"):
+        assert fits(text), text
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("model: tank", "model: tonk"), GOOD),
+        (("    model: conveyor\n", ""), GOOD),
+        (("capacity: 0.05 m3", "capacty: 0.05 m3"), GOOD),
+        (("0.05 m3", "0"), GOOD),
+        (("inlet: mixer.inlet", "inlat: mixer.inlet"), GOOD),
+        (("level: mixer.level", "inlet: mixer.full"), GOOD),
+        (("a.outflow", "a"), GOOD),
+        (("blocks:", "block:"), GOOD),
+        (("put_get", "putget"), CONTROLLERS),
+        (("DB17", "DB0"), CONTROLLERS),
+        (("connections: 1", "connections: 0"), CONTROLLERS),
+        (("holding:40-47", "registers:1"), CONTROLLERS),
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(change, text):
+    assert fits(text)
+    assert not fits(text.replace(*change, 1))
+
+
+def test_every_key_of_the_schema_has_a_description():
+    for name, definition in schema()["$defs"].items():
+        assert definition["description"], name
+        for key, value in definition["properties"].items():
+            assert value["description"], f"{name}.{key}"
 
 
 # --- the entry point -------------------------------------------------------------------------------------------------
