@@ -1,25 +1,21 @@
-"""The owner of one TCP connection: it alone reads and writes; callers wait for answers, matched by key, in time."""
+"""The owner of one connection: it alone reads and writes; callers wait for answers, matched by key, in time."""
 
 import asyncio
-import contextlib
-import errno
-import socket
-from collections.abc import Awaitable, Callable, Hashable
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from random import Random
-from typing import Any, Protocol, cast
+from time import monotonic
+from typing import Any, Literal, Protocol, cast
 
+from drivers.depth import ROUNDS, Depth
 from drivers.driver import DeviceError
-from drivers.value import (
-    BAD_COMMUNICATION,
-    BAD_CONNECTION_CLOSED,
-    BAD_CONNECTION_REJECTED,
-    BAD_NO_COMMUNICATION,
-    BAD_NOT_CONNECTED,
-    BAD_TIMEOUT,
-)
+from drivers.transport import Transport
+from drivers.value import BAD_COMMUNICATION, BAD_CONNECTION_CLOSED, BAD_NOT_CONNECTED, BAD_TIMEOUT
 
-KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 3, 3
 CLOSE_DEADLINE_S = 1.0
+MOST_STALE = 1000
+"""So many answers in a row that nobody asked for are no protocol."""
 
 
 class FramingError(ValueError):
@@ -33,7 +29,7 @@ class Codec(Protocol):
         """A request as a frame, and the key that its answer will have."""
         ...
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes) -> Sequence[tuple[int, bytes]]:
         """Received bytes -> the answers that they complete, (key, payload), in order. Raises FramingError."""
         ...
 
@@ -60,33 +56,130 @@ class Backoff:
         self._delay_s = min(self._first_s, self._cap_s)
 
 
-class _Pending:
-    """A request that was sent: its answer, its deadline, and how many stale answers had come before it."""
+class _Batch:
+    """Requests of one caller: what is still to be sent (last first), the answers, and how many are missing."""
 
-    __slots__ = ("answer", "stale", "timer")
+    __slots__ = ("answers", "done", "missing", "requests", "timeout_s", "waiting", "write")
 
-    def __init__(self, answer: asyncio.Future[bytes], timer: asyncio.TimerHandle, stale: int) -> None:
-        self.answer, self.timer, self.stale = answer, timer, stale
+    def __init__(self, requests: Sequence[bytes], timeout_s: float, write: bool, done: asyncio.Future[None]) -> None:
+        self.requests, self.timeout_s, self.write, self.done = requests, timeout_s, write, done
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing of it was asked yet."""
+        count = len(self.requests)
+        self.waiting = list(range(count - 1, -1, -1))
+        self.answers = [b""] * count
+        self.missing = count
+
+
+_Pending = tuple[_Batch, int, float, int]
+"""A request that was sent: its batch and place there, its deadline, the stale answers that had come before it."""
 
 
 class _Wire(asyncio.Protocol):
-    """One TCP connection of a link, from its connect to its loss: what is sent, what is awaited."""
+    """One connection of a link, from its opening to its loss: what is to be sent, what is awaited."""
 
     def __init__(self, link: "Link") -> None:
         self.link = link
-        self.turn = asyncio.Semaphore(link.depth)
+        self.loop = asyncio.get_running_loop()
+        self.queue: deque[_Batch] = deque()
         self.pending: dict[int, _Pending] = {}
+        self.writing = 0  # how many writes are pending
         self.lost: Loss | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.heard_s = asyncio.get_running_loop().time()
+        self.closed: asyncio.Future[None] = self.loop.create_future()
+        self.heard_s = monotonic()
+        self.strays = 0
+        self.deadline_s = math.inf
+        self.deadline_timer: asyncio.TimerHandle | None = None
+        self.delay_timer: asyncio.TimerHandle | None = None
+        self.answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
+    # Sending
+
+    def ask(self, requests: Sequence[bytes], timeout_s: float, write: bool) -> _Batch:
+        """Sends requests as their turn comes.
+
+        A caller who is cancelled leaves what was sent pending: its turn ends with the answer, or with the deadline.
+        """
+        batch = _Batch(requests, timeout_s, write, self.loop.create_future())
+        if self.link.depth.learning and not self.pending and not self.queue:
+            self.link.depth.begin(monotonic())
+        self.queue.append(batch)
+        self.pump()
+        return batch
+
+    def pump(self) -> None:
+        """Sends what may be on its way now, of each batch in turn, in one piece."""
+        link, queue, pending = self.link, self.queue, self.pending
+        depth, encode = link.depth, link.codec.encode
+        if self.delay_timer is not None:
+            return
+        now = monotonic()
+        if link.delay_s and queue and now < self.heard_s + link.delay_s:
+            left_s = self.heard_s + link.delay_s - now
+            self.delay_timer = self.loop.call_later(math.ceil(left_s * 1000) / 1000, self._delayed)  # uvloop counts ms
+            return
+        frames: list[bytes] = []
+        earliest_s = self.deadline_s
+        while queue:
+            batch = queue[0]
+            if batch.done.done():
+                queue.popleft()
+                continue
+            tried = not (batch.write or self.writing)
+            if len(pending) >= (depth.trial if tried else depth.proven):
+                depth.held = True
+                break
+            index = batch.waiting.pop()
+            key, frame = encode(batch.requests[index])
+            while key in pending:
+                key, frame = encode(batch.requests[index])
+            frames.append(frame)
+            if batch.write:
+                self.writing += 1
+            patience_s = depth.patience_s(batch.timeout_s) if tried and depth.trying else batch.timeout_s
+            deadline_s = now + patience_s
+            pending[key] = batch, index, deadline_s, link.stale
+            if deadline_s < earliest_s:
+                earliest_s = deadline_s
+            if not batch.waiting:
+                queue.popleft()
+            elif len(queue) > 1:
+                queue.rotate(-1)
+        if frames:
+            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+            if depth.learning:
+                depth.sent(len(pending), self.writing)
+        if earliest_s < self.deadline_s:
+            self._watch(earliest_s, now)
+
+    def _delayed(self) -> None:
+        self.delay_timer = None
+        if self.lost is None:
+            self.pump()
+
+    def _end_trial(self) -> None:
+        """A greater depth did harm: all that was read meanwhile is asked for anew, with the depth that is good."""
+        self.link.depth.failed()
+        batches = dict.fromkeys([*(batch for batch, *_ in self.pending.values()), *self.queue])
+        for key in [key for key, (batch, *_) in self.pending.items() if not batch.write]:
+            del self.pending[key]
+        for batch in batches:
+            if not batch.write and not batch.done.done():
+                batch.begin()
+                if batch not in self.queue:
+                    self.queue.append(batch)
+
+    # Receiving
+
     def data_received(self, data: bytes) -> None:
         if self.lost is not None:
             return
-        self.heard_s = asyncio.get_running_loop().time()
+        self.heard_s = monotonic()
         try:
             answers = self.link.codec.feed(data)
         except FramingError as error:
@@ -96,64 +189,108 @@ class _Wire(asyncio.Protocol):
                 BAD_COMMUNICATION,
             ))  # fmt: skip
             return
+        pending = self.pending
         for key, payload in answers:
-            if key not in self.pending:
-                self.link.stale += 1
+            found = pending.pop(key, None)
+            if found is None:
+                self._stray()
                 continue
-            answer = self.settle(key)
-            if not answer.done():
-                answer.set_result(payload)
+            batch, index, _, _ = found
+            if batch.write:
+                self.writing -= 1
+            batch.answers[index] = payload
+            batch.missing -= 1
+            self.strays = 0
+            if not batch.missing and not batch.done.done():
+                batch.done.set_result(None)
+        self.answered += len(answers)
+        if self.link.depth.learning:
+            self.link.depth.answered(len(answers), self.heard_s)
+        if self.queue and self.lost is None:
+            self.pump()
 
-    def settle(self, key: int) -> asyncio.Future[bytes]:
-        """Takes a request off the list and lets the next one have its turn."""
-        pending = self.pending.pop(key)
-        pending.timer.cancel()
-        self.turn.release()
-        return pending.answer
+    def _stray(self) -> None:
+        """An answer that nobody waits for."""
+        self.link.stale += 1
+        self.strays += 1
+        if self.link.depth.trying:
+            self._end_trial()
+        if self.strays > MOST_STALE:
+            self.lose(Loss(
+                f"{self.link.place} sends answers to what was not asked",
+                "is it a device of this kind, and does no other program use it in edge's name?",
+                BAD_COMMUNICATION,
+            ))  # fmt: skip
 
-    def send(self, payload: bytes, timeout_s: float) -> asyncio.Future[bytes]:
-        """Sends a request whose turn it is.
+    # Deadlines: one timer, set to the earliest
 
-        A caller who is cancelled leaves it pending: its turn ends with the answer, or with the deadline.
-        """
-        loop = asyncio.get_running_loop()
-        key, frame = self.link.codec.encode(payload)
-        if key in self.pending:
-            self.turn.release()
-            raise RuntimeError(f"request {key} is still pending")
-        answer: asyncio.Future[bytes] = loop.create_future()
-        timer = loop.call_later(timeout_s, self._expire, key, timeout_s)
-        self.pending[key] = _Pending(answer, timer, self.link.stale)
-        self.transport.write(frame)
-        return answer
+    def _watch(self, deadline_s: float, now: float) -> None:
+        if self.deadline_timer is not None:
+            self.deadline_timer.cancel()
+        self.deadline_s = deadline_s
+        self.deadline_timer = self.loop.call_later(max(deadline_s - now, 0.001), self._expire)
 
-    def _expire(self, key: int, timeout_s: float) -> None:
-        stale = self.link.stale - self.pending[key].stale
+    def _expire(self) -> None:
+        self.deadline_timer, self.deadline_s = None, math.inf
+        now = monotonic()
+        late = [key for key, (_, _, deadline_s, _) in self.pending.items() if deadline_s <= now]
+        if late and self.link.depth.trying:
+            self._end_trial()
+            self.pump()
+        else:
+            for key in late:
+                self._miss(key, now)
+        if self.lost is None and self.pending:
+            self._watch(min(deadline_s for _, _, deadline_s, _ in self.pending.values()), now)
+
+    def _miss(self, key: int, now: float) -> None:
+        """A request's deadline has passed."""
+        if key not in self.pending:
+            return  # the connection was given up for another one
+        batch, _, _, before = self.pending[key]
+        stale = self.link.stale - before
         others_came = f"; it sent {stale} answers to what was not asked" if stale else ""
         loss = Loss(
-            f"{self.link.place} did not answer within {timeout_s:g} s{others_came}",
+            f"{self.link.place} did not answer within {batch.timeout_s:g} s{others_came}",
             "is the device running? where it is only slow, give it a longer `timeout`",
             BAD_TIMEOUT,
         )
+        silent_s = now - self.heard_s
+        if silent_s < batch.timeout_s and self.link.depth.proven > 1:
+            self.link.depth.worsened()  # others were answered, this one was swallowed
         others = len(self.link.users) - 1
-        silent_s = asyncio.get_running_loop().time() - self.heard_s
-        if others > 0 and silent_s < (others + 1) * timeout_s:
-            answer = self.settle(key)  # one of several devices behind a gateway: the others' connection stays
-            if not answer.done():
-                answer.set_exception(loss.error())
+        if others > 0 and silent_s < (others + 1) * batch.timeout_s:
+            del self.pending[key]  # one of several devices behind a gateway: the others' connection stays
+            self.writing -= batch.write
+            if not batch.done.done():
+                batch.done.set_exception(loss.error())
+            self.pump()
         else:
             self.lose(loss)
+
+    # The end
 
     def lose(self, loss: "Loss") -> None:
         """Gives the connection up and fails whatever waits for it. Only the first reason counts."""
         if self.lost is not None:
             return
+        depth = self.link.depth
+        loss.tried = depth.tried
+        if loss.tried:
+            depth.failed()
+        elif len(self.pending) > 1 and self.answered < ROUNDS:
+            depth.worsened()
         self.lost = loss
         self.transport.abort()
-        for key in tuple(self.pending):
-            answer = self.settle(key)
-            if not answer.done():
-                answer.set_exception(loss.error())
+        for timer in (self.deadline_timer, self.delay_timer):
+            if timer is not None:
+                timer.cancel()
+        batches = [*(batch for batch, *_ in self.pending.values()), *self.queue]
+        self.pending.clear()
+        self.queue.clear()
+        for batch in batches:
+            if not batch.done.done():
+                batch.done.set_exception(loss.error())
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -168,37 +305,50 @@ class _Wire(asyncio.Protocol):
 
 
 class Loss:
-    """Why there is no connection: the text, hint and status of each DeviceError that says so."""
+    """Why there is no connection: the text, hint and status of each DeviceError that says so.
+
+    `tried`: it may be that a depth was tried that the peer does not stand.
+    """
 
     def __init__(self, text: str, hint: str, status: int) -> None:
         self.text, self.hint, self.status = text, hint, status
+        self.tried = False
 
     def error(self) -> DeviceError:
         return DeviceError(self.text, self.hint, status=self.status)
 
 
 class Link:
-    """One TCP connection, shared by its `users`; at most `depth` requests are on their way at a time.
+    """One connection, shared by its `users`; at most `depth` requests are on their way at a time.
 
-    A framing error, a broken deadline or the peer's close ends the connection and fails every request that waits, with
-    a DeviceError; `connect` opens the next one. Answers that nobody waits for are dropped and counted in `stale`.
+    `delay_s` is the least time between an answer and the next request. A framing error, a broken deadline or the peer's
+    close ends the connection and fails every request that waits, with a DeviceError; `connect` opens the next one.
+    Answers that nobody waits for are dropped and counted in `stale`.
     """
 
-    def __init__(self, host: str, port: int, codec: Codec, *, timeout_s: float, depth: int = 1) -> None:
-        self.host, self.port, self.codec = host, port, codec
-        self.timeout_s, self.depth = timeout_s, depth
-        self.place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def __init__(
+        self,
+        transport: Transport,
+        codec: Codec,
+        *,
+        timeout_s: float,
+        depth: int | Literal["auto"] = 1,
+        delay_s: float = 0.0,
+    ) -> None:
+        self.transport, self.codec, self.place = transport, codec, transport.place
+        self.timeout_s, self.delay_s, self.depth = timeout_s, delay_s, Depth(depth)
         self.users: set[object] = set()
         self.stale = 0
         self._wire: _Wire | None = None
         self._attempt: asyncio.Task[None] | None = None
+        self._handshake: Handshake | None = None
 
     @property
     def up(self) -> bool:
         """Whether requests can be sent: connected, and the handshake done."""
         return self._wire is not None and self._wire.lost is None and self._attempt is None
 
-    async def connect(self, handshake: Callable[["Link"], Awaitable[None]] | None = None) -> None:
+    async def connect(self, handshake: "Handshake | None" = None) -> None:
         """Connects within `timeout_s`, handshake included; who comes meanwhile waits for the same attempt.
 
         Harmless when up. Raises DeviceError; what the handshake raises is passed on.
@@ -206,6 +356,7 @@ class Link:
         if self.up:
             return
         if self._attempt is None:
+            self._handshake = handshake
             self._attempt = asyncio.get_running_loop().create_task(self._open(handshake))
             self._attempt.add_done_callback(self._attempted)
         attempt = self._attempt
@@ -220,49 +371,53 @@ class Link:
         if not attempt.cancelled():
             attempt.exception()  # seen, even where every caller has gone
 
-    async def _open(self, handshake: Callable[["Link"], Awaitable[None]] | None) -> None:
+    async def _open(self, handshake: "Handshake | None") -> None:
         self.codec.reset()
         try:
             async with asyncio.timeout(self.timeout_s):
-                self._wire = await self._wired(await _connected(self.host, self.port))
+                self._wire = await self.transport.open(lambda: _Wire(self))
                 if handshake is not None:
                     await handshake(self)
         except TimeoutError as error:
             self._drop()
-            raise DeviceError(
-                f"{self.place} does not answer within {self.timeout_s:g} s",
-                "is the device on and its cable in? does a firewall block the port?",
-                status=BAD_TIMEOUT,
-            ) from error
+            raise self.transport.silent(self.timeout_s) from error
         except OSError as error:
             self._drop()
-            raise _refused(self.place, self.host, error) from error
+            raise self.transport.refused(error) from error
         except BaseException:
             self._drop()
             raise
 
-    async def _wired(self, connection: socket.socket) -> _Wire:
-        try:
-            _, wire = await asyncio.get_running_loop().create_connection(lambda: _Wire(self), sock=connection)
-        except BaseException:
-            connection.close()
-            raise
-        return wire
+    async def request(self, payload: bytes, *, timeout_s: float | None = None, write: bool = False) -> bytes:
+        """One request's answer: see `requests`."""
+        return (await self.requests((payload,), timeout_s=timeout_s, write=write))[0]
 
-    async def request(self, payload: bytes, *, timeout_s: float | None = None) -> bytes:
-        """Sends a request when its turn comes and gives the answer's payload.
+    async def requests(
+        self, payloads: Sequence[bytes], *, timeout_s: float | None = None, write: bool = False
+    ) -> list[bytes]:
+        """Sends requests when their turn comes, as many at a time as `depth` allows; their answers' payloads, in order.
 
-        Raises DeviceError where there is no connection, it is lost, or the answer is not there `timeout_s` after the
-        request was sent.
+        What is no `write` may be asked twice: where a greater depth was tried and did harm. Raises DeviceError where
+        there is no connection, it is lost, or an answer is not there `timeout_s` after its request was sent.
         """
-        wire = self._wire
-        if wire is None or (self._attempt is not None and asyncio.current_task() is not self._attempt):
-            raise self._not_connected()
-        await wire.turn.acquire()
-        if wire.lost is not None:
-            wire.turn.release()
-            raise wire.lost.error()
-        return await wire.send(payload, self.timeout_s if timeout_s is None else timeout_s)
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
+        while payloads:
+            wire = self._wire
+            if wire is None or (self._attempt is not None and asyncio.current_task() is not self._attempt):
+                raise self._not_connected()
+            if wire.lost is not None:
+                raise wire.lost.error()
+            batch = wire.ask(payloads, timeout_s, write)
+            try:
+                await batch.done
+            except DeviceError:
+                unsent = len(batch.waiting) == len(payloads)
+                if wire.lost is None or not wire.lost.tried or (write and not unsent):
+                    raise
+                await self.connect(self._handshake)
+            else:
+                return batch.answers
+        return []
 
     def give_up(self, text: str, hint: str) -> DeviceError:
         """Ends a connection whose peer cannot be understood; gives the DeviceError that every waiting request has."""
@@ -305,62 +460,29 @@ class Link:
         )
 
 
-def shared(connections: dict[str, Any], key: Hashable, make: Callable[[], Link]) -> Link:
-    """The link of this key in a process's `connections`; made where there is none yet."""
+Handshake = Callable[[Link], Awaitable[None]]
+"""What a protocol says first on a new connection."""
+
+
+def shared(
+    connections: dict[str, Any],
+    key: Hashable,
+    transport: Transport,
+    codec: Callable[[], Codec],
+    *,
+    timeout_s: float,
+    depth: int | Literal["auto"] = 1,
+    delay_s: float = 0.0,
+) -> Link:
+    """The link of this key in a process's `connections`; made where there is none yet.
+
+    Where several devices share it, it is as careful as the most careful of them: the least depth, the longest delay.
+    """
     known: dict[Hashable, Any] = connections  # type: ignore[assignment]
     if key not in known:
-        known[key] = make()
-    return known[key]
-
-
-async def _connected(host: str, port: int) -> socket.socket:
-    """A connected non-blocking socket: the first address of the host that answers. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    try:  # an address needs no name server, and so no thread that may hang in it
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    failure = OSError(errno.EHOSTUNREACH, "no address")
-    for family, kind, protocol, _, address in found:
-        connection = socket.socket(family, kind, protocol)
-        try:
-            _prepare(connection)
-            await loop.sock_connect(connection, address)
-            return connection
-        except OSError as error:
-            connection.close()
-            failure = error
-        except BaseException:
-            connection.close()
-            raise
-    raise failure
-
-
-def _prepare(connection: socket.socket) -> None:
-    connection.setblocking(False)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    with contextlib.suppress(AttributeError):  # the names are Linux's
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-
-
-def _refused(place: str, host: str, error: OSError) -> DeviceError:
-    """A failed connect in words."""
-    text, hint = f"cannot connect to {place}: {error.strerror or error}", "check host and port"
-    status = BAD_NO_COMMUNICATION
-    if isinstance(error, socket.gaierror):
-        text, hint = f"no machine is known as `{host}`", "check `host`; an IP address needs no name server"
-    elif isinstance(error, ConnectionRefusedError):
-        text = f"{place} refuses the connection"
-        hint = "is the port right, and the device's server switched on? it may allow only one connection"
-        status = BAD_CONNECTION_REJECTED
-    elif error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        text = f"there is no way to {place}"
-        hint = "check the cable, the device's power, and the network address of this machine"
-    elif isinstance(error, ConnectionError):
-        text = f"{place} closed the connection at once"
-        hint = "the device may allow only one connection: end other programs that use it"
-        status = BAD_CONNECTION_CLOSED
-    return DeviceError(text, hint, status=status)
+        known[key] = Link(transport, codec(), timeout_s=timeout_s, depth=depth, delay_s=delay_s)
+    link: Link = known[key]
+    link.delay_s = max(link.delay_s, delay_s)
+    if depth != "auto":
+        link.depth.limit(depth)
+    return link

@@ -1,19 +1,19 @@
 """Modbus/TCP: coalesced block reads, coalesced writes, refusals narrowed down to the points that are guilty."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from drivers import modbus_codec as modbus
 from drivers.blocks import Block, coalesce, unpacker
 from drivers.driver import DeviceError, Node, Point
-from drivers.link import Link, shared
+from drivers.link import shared
 from drivers.modbus_address import BIT_AREAS, NAMES, READS, field, place
 from drivers.modbus_codec import ClientCodec, Mismatch, Refused
+from drivers.transport import Tcp
 from drivers.value import (
     BAD,
     BAD_DEVICE_FAILURE,
@@ -70,7 +70,8 @@ class ModbusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Modbus/TCP device: host, port, unit identifier; `timeout` in seconds for connecting and for each request.
 
     `gap` registers or bits that no tag needs may be read along between two that do. `depth` requests may be on their
-    way at a time. `max_registers` and `max_bits` are the most that the device gives in one request.
+    way at a time; `auto` finds out how many. `delay` is the least time between an answer and the next request, in
+    seconds. `max_registers` and `max_bits` are the most that the device gives in one request.
     """
 
     host: str
@@ -78,7 +79,8 @@ class ModbusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     gap: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 0
-    depth: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    depth: Annotated[int, msgspec.Meta(ge=1, le=64)] | Literal["auto"] = 1
+    delay: Annotated[float, msgspec.Meta(ge=0, le=10, extra={"unit": "s"})] = 0.0
     max_registers: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_REGISTERS)] = modbus.MAX_READ_REGISTERS
     max_bits: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_BITS)] = modbus.MAX_READ_BITS
 
@@ -108,8 +110,15 @@ class ModbusDriver:
         self._settings = settings
         self._points = list(points)
         self._places = [place(point) for point in points]
-        self._link = shared(connections, ("modbus", settings.host, settings.port), self._make_link)
-        self._link.depth = min(self._link.depth, settings.depth)
+        self._link = shared(
+            connections,
+            ("modbus", settings.host, settings.port),
+            Tcp(settings.host, settings.port),
+            ClientCodec,
+            timeout_s=settings.timeout,
+            depth=settings.depth,
+            delay_s=settings.delay,
+        )
         self._reads: list[_Read] = []
         self._seen: list[bytes | int] = []  # the last answers, one a read; empty where all must be taken anew
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
@@ -119,10 +128,6 @@ class ModbusDriver:
         self._alone: set[int] = set()  # points whose write was refused together with others
         self._without: set[int] = set()  # write functions that the device does not have
         self._plan()
-
-    def _make_link(self) -> Link:
-        one = self._settings
-        return Link(one.host, one.port, ClientCodec(), timeout_s=one.timeout, depth=one.depth)
 
     @staticmethod
     def check(point: Point) -> None:
@@ -203,20 +208,13 @@ class ModbusDriver:
         return self._last
 
     async def _answers(self, reads: Sequence[_Read]) -> list[bytes | int]:
-        """The data of each read, or the exception code that refused it."""
-        if self._link.depth == 1 or len(reads) < 2:
-            return [await self._answer(read) for read in reads]
-        return await asyncio.gather(*(self._answer(read) for read in reads))
+        """The data of each read, or the exception code that refused it. Raises DeviceError."""
+        requests = [read.request for read in reads]
+        answers = await self._link.requests(requests, timeout_s=self._settings.timeout)
+        return [self._data(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
-    async def _answer(self, read: _Read) -> bytes | int:
-        try:
-            return await self._ask(read.request)
-        except Refused as refused:
-            return refused.code
-
-    async def _ask(self, request: bytes) -> bytes:
-        """The data of the answer. Raises Refused; DeviceError where there is none that can be trusted."""
-        answer = await self._link.request(request, timeout_s=self._settings.timeout)
+    def _data(self, request: bytes, answer: bytes) -> bytes | int:
+        """The data of the answer, or the exception code. Raises DeviceError where it cannot be trusted."""
         try:
             return modbus.answer_data(request, answer)
         except Mismatch as mismatch:
@@ -226,7 +224,7 @@ class ModbusDriver:
             ) from mismatch
         except Refused as refused:
             if refused.code not in (modbus.NO_PATH, modbus.NO_TARGET):
-                raise
+                return refused.code
             raise DeviceError(
                 f"the gateway {self._link.place} does not reach unit {self._settings.unit}",
                 "is `unit` right, the device on, and the line between gateway and device in order?",
@@ -258,7 +256,7 @@ class ModbusDriver:
             parts = [part for half in halves for part in self._reads_of(read.area, half, 0)]
         found: list[tuple[_Read, bytes | None]] = []
         for part in parts:
-            answer = await self._answer(part)
+            (answer,) = await self._answers([part])
             found += [(part, answer)] if isinstance(answer, bytes) else await self._split(part, answer, transient)
         return found
 
@@ -278,7 +276,8 @@ class ModbusDriver:
         point = next(iter(self._refused))
         self._refused[point] = self._refused.pop(point)
         (read,) = self._reads_of(self._places[point].area, [point], 0)
-        if isinstance(await self._answer(read), bytes):
+        (answer,) = await self._answers([read])
+        if isinstance(answer, bytes):
             self._plan()
 
     # Writing
@@ -323,14 +322,13 @@ class ModbusDriver:
         function = single if block.size == 1 and single not in self._without else multiple
         data = self._laid(area, block, raw)
         request = modbus.write_request(self._settings.unit, function, block.start, block.size, data)
-        try:
-            confirmed = await self._ask(request)
-        except Refused as refused:
-            if refused.code == modbus.ILLEGAL_FUNCTION:
+        confirmed = self._data(request, await self._link.request(request, timeout_s=self._settings.timeout, write=True))
+        if isinstance(confirmed, int):
+            if confirmed == modbus.ILLEGAL_FUNCTION:
                 self._without.add(function)
             if len(block.members) > 1:
                 self._alone.update(block.members)
-            status = _WRITE_REFUSALS.get(refused.code, BAD)
+            status = _WRITE_REFUSALS.get(confirmed, BAD)
             return {
                 point: BAD_NODE_UNKNOWN if status == BAD_NOT_WRITABLE and point in self._refused else status
                 for point in block.members

@@ -16,6 +16,7 @@ from drivers.link import FramingError, Link, shared
 from drivers.s7_address import NoString, decode_string, encode, place
 from drivers.s7_codec import Area, ClientCodec, JobRefused
 from drivers.s7_jobs import Item, ReadJob, largest_read, largest_write, read_jobs, side_by_side, write_jobs
+from drivers.transport import Tcp
 from drivers.value import (
     BAD,
     BAD_CONFIGURATION,
@@ -110,13 +111,10 @@ class S7Driver:
         self._jobs: list[ReadJob] = []
         self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
         key = ("s7", settings.host, settings.port, settings.rack, settings.slot)
-        self._link = shared(connections, key, self._make_link)
+        transport = Tcp(settings.host, settings.port)
+        self._link = shared(connections, key, transport, ClientCodec, timeout_s=settings.timeout, depth=settings.depth)
         assert isinstance(self._link.codec, ClientCodec)
         self._codec = self._link.codec
-
-    def _make_link(self) -> Link:
-        chosen = self._settings
-        return Link(chosen.host, chosen.port, ClientCodec(), timeout_s=chosen.timeout, depth=chosen.depth)
 
     @staticmethod
     def check(point: Point) -> None:

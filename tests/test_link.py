@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
 import pytest
@@ -13,8 +13,10 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers import depth
 from drivers.driver import DeviceError
 from drivers.link import Backoff, FramingError, Link, shared
+from drivers.transport import Tcp
 from drivers.value import (
     BAD_COMMUNICATION,
     BAD_CONNECTION_CLOSED,
@@ -97,7 +99,7 @@ async def serving(peer: Peer) -> AsyncIterator[int]:
 @contextlib.asynccontextmanager
 async def linked(peer: Peer, *, timeout_s: float = LONG_S, depth: int = 1) -> AsyncIterator[Link]:
     async with serving(peer) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=timeout_s, depth=depth)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=timeout_s, depth=depth)
         await link.connect()
         try:
             yield link
@@ -184,7 +186,7 @@ async def test_answers_to_something_else_are_spoken_of_at_the_deadline() -> None
 
 async def test_an_answer_that_came_while_the_loop_was_held_up_is_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        link = Link("127.0.0.1", server.getsockname()[1], Letters(), timeout_s=SHORT_S)
+        link = Link(Tcp("127.0.0.1", server.getsockname()[1]), Letters(), timeout_s=SHORT_S)
         await link.connect()
         peer, _ = server.accept()
         with peer:
@@ -304,7 +306,7 @@ async def test_connecting_is_one_attempt_for_all() -> None:
         await echo(reader, writer)
 
     async with serving(counting) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=LONG_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         await asyncio.gather(*(link.connect() for _ in range(10)))
         await link.connect()
         assert await link.request(b"x") == b"x"
@@ -329,7 +331,7 @@ async def test_the_handshake_comes_before_every_other_request() -> None:
 
     early: list[asyncio.Task[DeviceError]] = []
     async with serving(noting) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=LONG_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         await asyncio.gather(link.connect(greet), link.connect(greet))
         await link.request(b"work")
         assert (await early[0]).status == BAD_NOT_CONNECTED
@@ -343,7 +345,7 @@ async def test_a_handshake_that_fails_leaves_no_connection() -> None:
         raise DeviceError("the rack is wrong", "look at it", status=BAD_NO_COMMUNICATION)
 
     async with serving(echo) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=LONG_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         error = await refusal(link.connect(refused))
         assert error.text == "the rack is wrong"
         assert not link.up
@@ -357,7 +359,7 @@ async def test_a_handshake_that_is_not_answered_breaks_the_deadline_of_connectin
         await link.request(b"hello", timeout_s=LONG_S)
 
     async with serving(mute) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=SHORT_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=SHORT_S)
         error = await refusal(link.connect(greet))
         assert error.status == BAD_TIMEOUT
         assert error.text == f"127.0.0.1:{port} does not answer within {SHORT_S:g} s"
@@ -365,7 +367,7 @@ async def test_a_handshake_that_is_not_answered_breaks_the_deadline_of_connectin
 
 async def test_a_caller_who_goes_away_does_not_end_the_attempt_of_the_others() -> None:
     async with serving(echo) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=LONG_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         first, second = asyncio.create_task(link.connect()), asyncio.create_task(link.connect())
         await asyncio.sleep(0)
         first.cancel()
@@ -379,7 +381,7 @@ async def test_closing_ends_an_attempt_and_fails_what_waits() -> None:
         await link.request(b"hello")
 
     async with serving(mute) as port:
-        link = Link("127.0.0.1", port, Letters(), timeout_s=LONG_S)
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         attempt = asyncio.create_task(link.connect(greet))
         await asyncio.sleep(0)
         await link.close()
@@ -396,7 +398,7 @@ async def test_a_port_where_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        error = await refusal(Link("127.0.0.1", port, Letters(), timeout_s=LONG_S).connect())
+        error = await refusal(Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S).connect())
     assert error.text == f"127.0.0.1:{port} refuses the connection"
     assert error.status == BAD_CONNECTION_REJECTED and "port" in error.hint
 
@@ -410,13 +412,13 @@ async def test_a_peer_whose_connections_are_all_taken() -> None:
             other = waiting.enter_context(socket.socket())
             other.setblocking(False)
             other.connect_ex(full.getsockname())
-        link = Link("127.0.0.1", full.getsockname()[1], Letters(), timeout_s=SHORT_S)
+        link = Link(Tcp("127.0.0.1", full.getsockname()[1]), Letters(), timeout_s=SHORT_S)
         error = await refusal(link.connect())
     assert error.status == BAD_TIMEOUT and "does not answer" in error.text
 
 
 async def test_a_name_that_no_machine_has() -> None:
-    error = await refusal(Link("plc.invalid", 502, Letters(), timeout_s=LONG_S).connect())
+    error = await refusal(Link(Tcp("plc.invalid", 502), Letters(), timeout_s=LONG_S).connect())
     assert error.text == "no machine is known as `plc.invalid`"
 
 
@@ -427,6 +429,141 @@ async def test_the_socket_has_no_delay_and_keeps_itself_alive() -> None:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+
+
+# Finding the depth out
+
+
+class Pipelined:
+    """A peer that tells what it was sent in one piece, and does with several at once what a test wants."""
+
+    def __init__(self, several: Callable[[list[tuple[int, bytes]]], bytes | None]) -> None:
+        self.several = several
+        self.most = self.connections = self.together = 0
+        self.writes: list[int] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        letters = Letters()
+        while data := await reader.read(65536):
+            found = letters.feed(data)
+            self.most = max(self.most, len(found))
+            self.writes += [len(found) for _, payload in found if payload == b"write"]
+            if len(found) == 1:
+                writer.write(data)
+            elif (answer := self.several(found)) is not None:
+                self.together += 1
+                writer.write(answer)
+            else:
+                return
+
+
+def echoed(found: Sequence[tuple[int, bytes]]) -> bytes:
+    return b"".join(HEAD.pack(key, len(payload)) + payload for key, payload in found)
+
+
+ASKED = [f"letter {number}".encode() for number in range(16)]
+
+
+@contextlib.asynccontextmanager
+async def probing(peer: Pipelined, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
+    """A link that finds its depth out, on a machine where any depth pays."""
+    monkeypatch.setattr(depth, "GAIN", 0.0)
+    async with serving(peer) as port:
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S, depth="auto")
+        await link.connect()
+        try:
+            yield link
+        finally:
+            await link.close()
+
+
+async def test_a_peer_that_answers_everything_is_asked_ever_more_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Pipelined(echoed)
+    async with probing(peer, monkeypatch) as link:
+        for _ in range(depth.ROUNDS * 5 + 1):
+            assert await link.requests(ASKED) == ASKED
+        assert link.depth.proven == 16 and peer.most == 16
+        await link.close()
+        await link.connect()
+        assert await link.requests(ASKED) == ASKED
+        assert (link.depth.proven, peer.connections) == (16, 2)
+
+
+def first_only(found: list[tuple[int, bytes]]) -> bytes:
+    return echoed(found[:1])
+
+
+def last_key_for_all(found: list[tuple[int, bytes]]) -> bytes:
+    return echoed([(found[-1][0], payload) for _, payload in found])
+
+
+def hangs_up(_found: list[tuple[int, bytes]]) -> None:
+    return None
+
+
+def garbles(_found: list[tuple[int, bytes]]) -> bytes:
+    return b"\xff" * 8
+
+
+@pytest.mark.parametrize(
+    ("several", "connections"), [(first_only, 1), (last_key_for_all, 1), (hangs_up, 2), (garbles, 2)]
+)
+async def test_a_peer_that_stands_one_request_only_is_found_out_without_harm(
+    several: Callable[[list[tuple[int, bytes]]], bytes | None], connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Pipelined(several)
+    async with probing(peer, monkeypatch) as link:
+        for _ in range(depth.ROUNDS * 4):
+            assert await link.requests(ASKED) == ASKED
+        assert (link.depth.proven, link.depth.trial) == (1, 1)
+        assert (peer.most, peer.connections) == (2, connections)
+        assert peer.together <= 1
+
+
+async def test_no_write_is_part_of_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Pipelined(echoed)
+    async with probing(peer, monkeypatch) as link:
+        for _ in range(depth.ROUNDS * 3 + 1):
+            await link.requests(ASKED)
+        assert (link.depth.proven, link.depth.trial) == (4, 8)
+        reads = [asyncio.create_task(link.requests(ASKED)) for _ in range(4)]
+        writes = [asyncio.create_task(link.request(b"write", write=True)) for _ in range(20)]
+        assert [await one for one in reads] == [ASKED] * 4
+        assert [await one for one in writes] == [b"write"] * 20
+        assert max(peer.writes) <= 4
+
+
+async def test_a_trial_that_ends_the_connection_repeats_no_write_that_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Pipelined(hangs_up)
+    async with probing(peer, monkeypatch) as link:
+        for _ in range(depth.ROUNDS):
+            await link.requests(ASKED)
+        link.depth.begin(0.0)
+        assert link.depth.trying
+        read = asyncio.create_task(link.requests(ASKED))
+        await asyncio.sleep(0)
+        write = asyncio.create_task(link.request(b"write", write=True))
+        assert await read == ASKED and await write == b"write"
+        assert peer.writes == [1] and peer.connections == 2
+
+
+async def test_the_least_time_between_an_answer_and_the_next_request() -> None:
+    loop = asyncio.get_running_loop()
+    between: list[float] = []
+
+    async def timing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answered_s = loop.time()
+        while True:
+            key, payload = await letter(reader)
+            between.append(loop.time() - answered_s)
+            writer.write(HEAD.pack(key, len(payload)) + payload)
+            answered_s = loop.time()
+
+    async with linked(timing) as link:
+        link.delay_s = 0.02
+        assert await link.requests(ASKED[:4]) == ASKED[:4]
+        assert len(between) == 4 and min(between[1:]) >= 0.019
 
 
 async def test_of_several_devices_one_that_is_silent_does_not_end_the_others_connection() -> None:
@@ -468,7 +605,7 @@ async def test_the_last_user_closes_the_connection() -> None:
 
 def test_shared_makes_one_link_for_a_key() -> None:
     connections: dict[str, object] = {}
-    made = [shared(connections, key, lambda: Link("h", 1, Letters(), timeout_s=1)) for key in ("a", "b", "a")]
+    made = [shared(connections, key, Tcp("h", 1), Letters, timeout_s=1) for key in ("a", "b", "a")]
     assert made[0] is made[2] and made[0] is not made[1]
 
 

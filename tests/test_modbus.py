@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from drivers import modbus as driver_module
 from drivers import modbus_codec as modbus
+from drivers.depth import Depth
 from drivers.driver import DeviceError, Point, find
 from drivers.modbus import ModbusDriver, ModbusSettings
 from drivers.modbus_codec import Frames
@@ -64,7 +65,7 @@ class Device:
         self.plc = ModbusPlc("device", points, self.settings)
         self.asked: list[tuple[int, int, int]] = []
         self.refuse: Callable[[int, int, int], int | None] = lambda function, start, count: None
-        self.place, self.depth, self.up = "device:502", 1, True
+        self.place, self.depth, self.delay_s, self.up = "device:502", Depth(1), 0.0, True
         self.users: set[object] = set()
         self.session = Session({1: self.plc.memory})
         self.driver = ModbusDriver(self.settings, points, {("modbus", "device", 502): self})  # type: ignore[dict-item]
@@ -79,7 +80,14 @@ class Device:
         self.users.discard(user)
         self.up = False
 
-    async def request(self, payload: bytes, *, timeout_s: float) -> bytes:
+    async def request(self, payload: bytes, *, timeout_s: float, write: bool) -> bytes:
+        assert write
+        return self.answer(payload)
+
+    async def requests(self, payloads: Sequence[bytes], *, timeout_s: float) -> list[bytes]:
+        return [self.answer(payload) for payload in payloads]
+
+    def answer(self, payload: bytes) -> bytes:
         function, start, last = payload[1], payload[2] << 8 | payload[3], payload[4] << 8 | payload[5]
         self.asked.append((function, start, last))
         if code := self.refuse(function, start, last):
