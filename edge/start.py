@@ -1,34 +1,26 @@
 """Starts a cell: simulated PLCs where asked for, the state directory, the watcher, and the daemon around them."""
 
 import contextlib
-import ctypes
 import itertools
 import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import IO, TextIO
+from typing import TextIO
 
 import msgspec
 
 from edge import channel, record, recorder, states
 from edge.batch import BatchState
-from edge.cell import Cell
 from edge.console import Console
-from edge.daemon import CannotStart, Daemon, Lock, Watcher
+from edge.daemon import Daemon, Watcher
+from edge.lock import CannotStart, Lock
 from edge.order import Order
 from edge.program import Plan
-from edge.report import report
-from edge.source import Problems
+from edge.simulation import simulated
 from edge.terminal import Terminal
-
-SIMULATION_START_S = 30.0
 
 
 def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool, core: int | None) -> int:
@@ -40,7 +32,7 @@ def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool
         listener = api.bind(*where)
         url = api.url(listener).rstrip("/")
         lock = Lock(state_dir, {"url": url, "cell": plan.cell.path})
-        with _simulated(plan, state_dir, simulate) as ready:
+        with _reached(plan, simulate) as ready:
 
             def work(loop: socket.socket, stats: list[socket.socket], restarts: Mapping[str, int]) -> None:
                 api.run(ready, state_dir, listener, loop, stats, restarts)
@@ -62,13 +54,15 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         lock = Lock(state_dir, {"url": "", "cell": plan.cell.path})
         _refuse_interrupted(plan, state_dir, simulate=simulate)
         order = msgspec.structs.replace(order, batch=_unused(order.batch, state_dir))
-        with _log_file(state_dir) as log, _simulated(plan, state_dir, simulate) as ready, console.keys_alone():
+        lines, told = channel.pair()
+        simulation, says = channel.pair()
+        says.setblocking(True)  # it is another program's standard output
+        with _log_file(state_dir) as log, _reached(plan, simulate, says.fileno()) as ready, console.keys_alone():
             _log_to(log)
-            lines, told = channel.pair()
             logging.getLogger().addHandler(_Telling(told))
 
             def work(loop: socket.socket, _stats: list[socket.socket], _restarts: Mapping[str, int]) -> None:
-                sys.exit(Terminal(ready, order, console, lines).run(loop))
+                sys.exit(Terminal(ready, order, console, lines, simulation).run(loop))
 
             code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True), _spare_core()).run()
         lock.release()
@@ -81,6 +75,16 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         kept = f"kept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}"
         _print(f"\n{record.printed(state_dir / record.FILE, order.batch)}\n\n{kept}")
     return code
+
+
+@contextlib.contextmanager
+def _reached(plan: Plan, simulate: bool, says: int | None = None) -> Generator[Plan]:
+    """The plan; where it is to be simulated, with the connections of simulated PLCs, which run meanwhile."""
+    if not simulate:
+        yield plan
+        return
+    with simulated(plan.cell, says) as cell:
+        yield msgspec.structs.replace(plan, cell=cell)
 
 
 def _print(text: str) -> None:
@@ -148,56 +152,3 @@ def _spare_core() -> int | None:
 
 def _log_to(stream: TextIO) -> None:
     logging.basicConfig(stream=stream, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
-
-
-@contextlib.contextmanager
-def _simulated(plan: Plan, state_dir: Path, simulate: bool) -> Generator[Plan]:
-    """The plan with the connections of simulated PLCs, which run meanwhile; the plan itself where none are wanted."""
-    if not simulate:
-        yield plan
-        return
-    endpoints = state_dir / "simulated.yaml"
-    endpoints.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "hil", "up", plan.cell.path, "--endpoints", str(endpoints)]
-    with tempfile.TemporaryFile() as said:
-        simulation = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stderr=said,
-            start_new_session=True,
-            preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
-        )
-        try:
-            _await_endpoints(simulation, endpoints, said)
-            yield msgspec.structs.replace(plan, cell=_connected(plan.cell, endpoints))
-        finally:
-            simulation.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                simulation.wait(5)
-            if simulation.poll() is None:
-                simulation.kill()
-
-
-def _end_with_us() -> None:
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-
-
-def _await_endpoints(simulation: "subprocess.Popen[bytes]", endpoints: Path, said: IO[bytes]) -> None:
-    until = time.monotonic() + SIMULATION_START_S
-    while not endpoints.exists():
-        if simulation.poll() is not None or time.monotonic() > until:
-            simulation.kill()
-            said.seek(0)
-            text = said.read().decode(errors="replace").strip()
-            raise CannotStart(f"the simulated PLCs did not start: {text or 'no answer in time'}")
-        time.sleep(0.02)
-
-
-def _connected(cell: Cell, endpoints: Path) -> Cell:
-    from edge.cell import apply_endpoints
-
-    problems = Problems()
-    connected = apply_endpoints(cell, endpoints, problems)
-    if problems.errors:
-        raise CannotStart(report(problems))
-    return connected

@@ -5,11 +5,9 @@ Where a daemon runs on the cell's state directory it goes through it; else it ta
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,12 +27,10 @@ from drivers.value import (
     status_name,
 )
 from edge.cell import Cell, Device, Tag, outside, whole
-from edge.daemon import holder_of
-from edge.fieldbus import as_read_back
+from edge.devices import iso
+from edge.lock import holder_of
 from edge.order import parse_value
-from edge.sequence import agrees
 from edge.source import suggest
-from edge.view import iso
 
 PERIOD_S = 1.0
 READ_BACK_S = 3.0
@@ -45,12 +41,16 @@ Settings = list[tuple[Tag, Value]]
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was asked for: once or live, as JSON or text, and (tag, value) pairs to set first, as they were typed."""
+    """What was asked for: once or live, as JSON or text, and (tag, value) pairs to set first, as they were typed.
+
+    `simulate`: at simulated PLCs, where no daemon runs.
+    """
 
     cell: Cell
     once: bool
     json: bool
     settings: tuple[tuple[str, str], ...] = ()
+    simulate: bool = False
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -73,7 +73,12 @@ def run(look: Look, state_dir: Path) -> int:
     try:
         settings = [wanted(look.cell, *setting) for setting in look.settings]
         url = _daemon(look.cell, state_dir)
-        seen = _through_daemon(look, settings, url) if url else asyncio.run(_direct(look, settings))
+        if url:
+            seen = _through_daemon(look, settings, url)
+        elif look.simulate:
+            seen = _simulated(look, settings)
+        else:
+            seen = asyncio.run(_direct(look, settings))
     except NotDone as reason:
         print(f"edge: {reason}", file=sys.stderr)
         return 1
@@ -146,9 +151,6 @@ def _plain(value: Value | None) -> str:
 
 # --- through the daemon ----------------------------------------------------------------------------------------------
 
-# The daemon is on this machine: a proxy that the environment names for the web does not reach it.
-_local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
 
 def _daemon(cell: Cell, state_dir: Path) -> str:
     """Where the API of this state directory's daemon is; "" where none runs. Raises NotDone where `edge run` does."""
@@ -167,7 +169,7 @@ def _daemon(cell: Cell, state_dir: Path) -> str:
 def _through_daemon(look: Look, settings: Settings, url: str) -> Seen:
     screen = _Screen(look)
     for tag, value in settings:
-        _ask(f"{url}/api/tags/{urllib.parse.quote(tag.name)}", {"value": value, "by": "edge tags"})
+        _ask(f"{url}/api/tags/{tag.name}", {"value": value, "by": "edge tags"})
     if settings:
         _await_levels(url, settings)
     while True:
@@ -191,6 +193,8 @@ def _seen_by_daemon(state: dict[str, Any]) -> Seen:
 
 def _await_levels(url: str, settings: Settings) -> None:
     """Waits until the devices show what was set. Raises NotDone where they do not."""
+    from edge.sequence import agrees
+
     until = time.monotonic() + READ_BACK_S
     while True:
         tags = _ask(f"{url}/api/state")["tags"]
@@ -204,10 +208,15 @@ def _await_levels(url: str, settings: Settings) -> None:
 
 def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
     """One call of the daemon's API. Raises NotDone with what it says."""
+    import urllib.error
+    import urllib.request
+
+    # The daemon is on this machine: a proxy that the environment names for the web does not reach it.
+    local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with _local.open(request, timeout=5) as answer:
+        with local.open(request, timeout=5) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         try:
@@ -220,6 +229,17 @@ def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
         text = getattr(reason, "strerror", None) or str(reason)
         where = url.partition("/api/")[0]
         raise NotDone(f"the daemon at {where} does not answer ({text.lower()}): see its log") from None
+
+
+def _simulated(look: Look, settings: Settings) -> Seen:
+    from edge.lock import CannotStart
+    from edge.simulation import simulated
+
+    try:
+        with simulated(look.cell, subprocess.DEVNULL) as cell:
+            return asyncio.run(_direct(msgspec.structs.replace(look, cell=cell), settings))
+    except CannotStart as reason:
+        raise NotDone(str(reason)) from None
 
 
 # --- directly to the devices -----------------------------------------------------------------------------------------
@@ -267,13 +287,17 @@ class _Probe:
 
     async def set(self, settings: Settings) -> None:
         """Writes outputs and waits until the device shows them. Raises NotDone."""
+        from edge.fieldbus import as_read_back, write_refusal
+
         raws = {self.tags.index(tag): as_read_back(tag, value) for tag, value in settings}
+        given = {tag.name: f"{_plain(value)} {tag.unit}".rstrip() for tag, value in settings}
         try:
             await self.driver.connect()
             for place, status in (await self.driver.write(raws)).items():
                 if not is_good(status):
                     name = self.tags[place].name
-                    raise NotDone(f"{name} was refused: {self.driver.troubles.get(name) or status_name(status)}")
+                    why = self.driver.troubles.get(name) or write_refusal(status, given[name])
+                    raise NotDone(f"{name} could not be set: {why}")
             await self._await_levels(raws)
         except DeviceError as error:
             raise NotDone(_explained(f"{self.name}: {error.text}", error.hint)) from None

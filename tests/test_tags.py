@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from edge.cli import main
-from edge.daemon import Lock
+from edge.lock import Lock
 from tests.processes import BOTTLING, Plcs, Running, edge, running, until
 
 TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -282,8 +282,8 @@ def test_a_setting_without_its_sign_is_a_mistake_on_the_command_line(bench: Benc
 
 def test_a_device_that_refuses_a_value(bench: Bench) -> None:
     bench.line.refused = {WRITE_REGISTER}
-    code, out, err = bench.tags("--set", "line.speed=5")
-    assert (code, out) == (1, "") and err.startswith("edge: line.speed was refused: bad: out of range")
+    said = "line.speed could not be set: the device does not take 5 mm/s"
+    assert bench.tags("--set", "line.speed=5") == (1, "", f"edge: {said}\n")
 
 
 def test_a_write_that_is_confirmed_and_not_carried_out(bench: Bench) -> None:
@@ -299,7 +299,7 @@ def test_a_dead_device_is_named_and_the_others_are_shown(bench: Bench) -> None:
     bench.side.close()
     code, tags, err = bench.json()
     assert code == 1
-    assert tags["side.bottle"] == {"value": None, "quality": "bad: device lost", "time": None, "unit": ""}
+    assert tags["side.bottle"] == {"value": None, "quality": "bad: connection refused", "time": None, "unit": ""}
     assert {one["quality"] for name, one in tags.items() if name.startswith("line.")} == {"good"}
     (line,) = err.splitlines()
     assert line.startswith("edge: side: ") and f"127.0.0.1:{bench.side.port}" in line and line.endswith(")")
