@@ -213,6 +213,7 @@ def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     _add_cell(tags)
     tags.add_argument("--once", action="store_true", help="read once and end")
+    tags.add_argument("--simulate", action="store_true", help="at simulated PLCs that are started for it")
     _add_format(tags)
     tags.add_argument(
         "--set",
@@ -361,7 +362,7 @@ def _tags(chosen: argparse.Namespace) -> int:
     cell = _load_cell(chosen)
     if cell is None:
         return EXIT_BAD_INPUT
-    look = technician.Look(cell, chosen.once, chosen.format == "json", tuple(settings.items()))
+    look = technician.Look(cell, chosen.once, chosen.format == "json", tuple(settings.items()), chosen.simulate)
     return technician.run(look, state_directory(chosen.state, cell))
 
 

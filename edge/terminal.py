@@ -48,14 +48,17 @@ COMMANDS = ("hold", "restart", "pause", "resume", "stop", "abort")
 class Terminal:
     """One order, from its start to its end. `run` gives the exit code.
 
-    `log` brings those lines of the log that a person must see.
+    `log` brings those lines of the log that a person must see, `simulation` what simulated PLCs say of themselves.
     """
 
-    def __init__(self, plan: Plan, order: Order, console: Console, log: socket.socket) -> None:
+    def __init__(
+        self, plan: Plan, order: Order, console: Console, log: socket.socket, simulation: socket.socket
+    ) -> None:
         self.plan = plan
         self.order = order
         self.console = console
         self.log = log
+        self.simulation = simulation
         self.view = View(plan)
         self.recipe = plan.recipes[order.recipe]
         self.loop: socket.socket
@@ -77,7 +80,8 @@ class Terminal:
         running = asyncio.get_running_loop()
         self.ended = running.create_future()
         running.add_reader(self.loop, self._take)
-        running.add_reader(self.log, self._logged)
+        running.add_reader(self.log, self._told, self.log, "! ")
+        running.add_reader(self.simulation, self._told, self.simulation, "")
         running.add_signal_handler(STOP_BATCH, self._interrupted, "stop")
         running.add_signal_handler(ABORT_BATCH, self._interrupted, "abort")
         running.add_signal_handler(signal.SIGTERM, self._end, EXIT_CODES["stopped"])
@@ -139,9 +143,9 @@ class Terminal:
         if self.view.incomplete:
             channel.send(self.loop, pack(Hello("terminal")))
 
-    def _logged(self) -> None:
-        for packet in channel.drain(self.log):
-            self._say(f"! {packet.decode(errors='replace')}")
+    def _told(self, end: socket.socket, mark: str) -> None:
+        for packet in channel.drain(end):
+            self._say(f"{mark}{packet.decode(errors='replace').rstrip()}")
 
     def _device(self, message: object) -> None:
         """A device that came or went: each reason is said once while it is away."""

@@ -199,7 +199,7 @@ def _stop_on_signals(simulation: Simulation) -> None:
 
 def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
     plcs = simulation.plcs
-    say(f"cell {cell.name}: {len(plcs)} simulated PLC{'s' if len(plcs) != 1 else ''}, {plant.title}")
+    lines = [f"cell {cell.name}: {len(plcs)} simulated PLC{'s' if len(plcs) != 1 else ''}, {plant.title}"]
     width = max((len(plc.device.name) for plc in plcs), default=0)
     for plc in plcs:
         settings = plc.settings or {}
@@ -207,8 +207,8 @@ def _show(cell: Cell, plant: Plant, simulation: Simulation) -> None:
         extra = "".join(f", {key} {settings[key]}" for key in ("security", "user") if settings.get(key))
         extra += "; set up by the plant file" if plc.controller is not None else ""
         pid = plc.process.pid if plc.process is not None else 0
-        say(f"  {plc.device.name:{width}}  {plc.device.driver:6}  pid {pid:<7} {where}{extra}")
-    if simulation.options.endpoints is not None:
-        say(f"endpoints: {simulation.options.endpoints}")
+        lines.append(f"  {plc.device.name:{width}}  {plc.device.driver:6}  pid {pid:<7} {where}{extra}")
     if sys.stdout.isatty():
-        say("Ctrl-C ends it.")
+        lines += [f"endpoints: {simulation.options.endpoints}"] if simulation.options.endpoints is not None else []
+        lines += ["Ctrl-C ends it."]
+    say("\n".join(lines))
