@@ -32,7 +32,7 @@ class Depth:
         self._forget()
 
     def _forget(self) -> None:
-        self._periods, self._answers, self._took_s = 0, 0, 0.0
+        self._periods, self._best = 0, 0.0
 
     @property
     def trying(self) -> bool:
@@ -61,7 +61,7 @@ class Depth:
         """A busy period begins. What the last one has shown counts only now: it may have been found wrong meanwhile."""
         whole = self.learning and self._peak >= self.trial and self._answered and not self._mixed
         if whole and (self.held or self.trying):
-            self._measure(self._answered, self._end_s - self._began_s)
+            self._measure(self._answered / max(self._end_s - self._began_s, 1e-9))
         self._began_s = self._end_s = now_s
         self._peak = self._answered = 0
         self._mixed = self.held = False
@@ -76,12 +76,12 @@ class Depth:
         self._answered += count
         self._end_s = now_s
 
-    def _measure(self, answers: int, took_s: float) -> None:
-        """Each request of a busy period at the depth in trial had its answer."""
-        self._periods, self._answers, self._took_s = self._periods + 1, self._answers + answers, self._took_s + took_s
+    def _measure(self, rate: float) -> None:
+        """Each request of a busy period at the depth in trial had its answer, so many a second."""
+        self._periods, self._best = self._periods + 1, max(self._best, rate)  # the best: other work only slows down
         if self._periods < ROUNDS:
             return
-        rate = self._answers / max(self._took_s, 1e-9)
+        rate = self._best
         self._forget()
         if self.trying:
             if rate < self._rate * GAIN:

@@ -114,35 +114,32 @@ class _Wire(asyncio.Protocol):
 
     def pump(self) -> None:
         """Sends what may be on its way now, of each batch in turn, in one piece."""
-        link, queue, pending = self.link, self.queue, self.pending
-        depth, encode = link.depth, link.codec.encode
         if self.delay_timer is not None:
             return
-        now = monotonic()
-        if link.delay_s and queue and now < self.heard_s + link.delay_s:
+        link, queue, pending = self.link, self.queue, self.pending
+        now, depth, encode = monotonic(), link.depth, link.codec.encode
+        if link.delay_s and now < self.heard_s + link.delay_s:
             left_s = self.heard_s + link.delay_s - now
             self.delay_timer = self.loop.call_later(math.ceil(left_s * 1000) / 1000, self._delayed)  # uvloop counts ms
             return
-        frames: list[bytes] = []
-        earliest_s = self.deadline_s
+        proven, trial, frames, earliest_s = depth.proven, depth.trial, list[bytes](), self.deadline_s
         while queue:
             batch = queue[0]
             if batch.done.done():
                 queue.popleft()
                 continue
-            tried = not (batch.write or self.writing)
-            if len(pending) >= (depth.trial if tried else depth.proven):
+            tried = trial > proven and not batch.write and not self.writing
+            if len(pending) >= (trial if tried else proven):
                 depth.held = True
                 break
             index = batch.waiting.pop()
             key, frame = encode(batch.requests[index])
-            while key in pending:
+            while key in pending:  # all keys were used since
                 key, frame = encode(batch.requests[index])
             frames.append(frame)
             if batch.write:
                 self.writing += 1
-            patience_s = depth.patience_s(batch.timeout_s) if tried and depth.trying else batch.timeout_s
-            deadline_s = now + patience_s
+            deadline_s = now + (depth.patience_s(batch.timeout_s) if tried else batch.timeout_s)
             pending[key] = batch, index, deadline_s, link.stale
             if deadline_s < earliest_s:
                 earliest_s = deadline_s

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -94,6 +94,15 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
     members: tuple[int, ...]
     unpack: Callable[[bytes], list[Any]]
 
+    def put(self, data: bytes, values: list[Any]) -> None:
+        """The values of an answer's data, each to its point's place."""
+        first, last = self.members[0], self.members[-1]
+        if last - first == len(self.members) - 1:
+            values[first : last + 1] = self.unpack(data)
+            return
+        for point, value in zip(self.members, self.unpack(data), strict=True):
+            values[point] = value
+
 
 class _Refusal(msgspec.Struct, frozen=True):
     status: int
@@ -120,7 +129,9 @@ class ModbusDriver:
             delay_s=settings.delay,
         )
         self._reads: list[_Read] = []
-        self._seen: list[bytes | int] = []  # the last answers, one a read; empty where all must be taken anew
+        self._requests: list[bytes] = []
+        self._seen: list[bytes] = []  # the last answers, one a read; empty where all must be taken anew
+        self._good = (GOOD,) * len(points)
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
@@ -156,9 +167,12 @@ class ModbusDriver:
     def _plan(self) -> None:
         """Every point in the fewest reads; forgets what was refused."""
         self._refused.clear()
-        self._reads = [read for area in READS for read in self._reads_of(area, range(len(self._points)))]
+        self._read_by([read for area in READS for read in self._reads_of(area, range(len(self._points)))])
         self._fewest = len(self._reads)
-        self._seen = []
+
+    def _read_by(self, reads: list[_Read]) -> None:
+        """These are the reads of each scan from now on."""
+        self._reads, self._requests, self._seen = reads, [read.request for read in reads], []
 
     def _reads_of(self, area: str, points: Iterable[int], gap: int | None = None) -> list[_Read]:
         limit = self._settings.max_bits if area in BIT_AREAS else self._settings.max_registers
@@ -181,37 +195,41 @@ class ModbusDriver:
 
     async def scan(self) -> Scan:
         """Every point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
-        began_ns, now_s = time.time_ns(), time.monotonic()
-        if now_s >= self._retry_s and (self._refused or len(self._reads) > self._fewest):
-            await self._retry(now_s)
-        transient: dict[int, _Refusal] = {}
-        reads, last, seen = self._reads, self._last, self._seen
-        answers = await self._answers(reads)
-        if answers == seen:
-            return Scan(last.values, last.statuses, began_ns, changed=False)
-        values, statuses = list(last.values), list(last.statuses)
-        for read, answer, before in zip(reads, answers, seen or [None] * len(reads), strict=True):
-            if answer == before and isinstance(answer, bytes):
-                continue
-            parts = [(read, answer)] if isinstance(answer, bytes) else await self._narrow(read, answer, transient)
-            for part, data in parts:
-                for point, value in zip(part.members, part.unpack(data), strict=True):
-                    values[point], statuses[point] = value, GOOD
-        refused = self._refused | transient
-        for point, refusal in refused.items():
-            values[point], statuses[point] = None, refusal.status
-        self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
-        if self._reads is reads:
-            self._seen = answers
-        changed = values != last.values or statuses != last.statuses
-        self._last = Scan(values, statuses, began_ns, changed)
+        began_ns = time.time_ns()
+        if self._refused or len(self._reads) > self._fewest:
+            await self._retry()
+        answers = await self._link.requests(self._requests, timeout_s=self._settings.timeout)
+        if answers == self._seen:
+            return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
+        self._last = await self._taken(answers, began_ns)
         return self._last
 
-    async def _answers(self, reads: Sequence[_Read]) -> list[bytes | int]:
-        """The data of each read, or the exception code that refused it. Raises DeviceError."""
-        requests = [read.request for read in reads]
-        answers = await self._link.requests(requests, timeout_s=self._settings.timeout)
-        return [self._data(request, answer) for request, answer in zip(requests, answers, strict=True)]
+    async def _taken(self, answers: list[bytes], began_ns: int) -> Scan:
+        """What the answers to the planned reads say; those as in the last scan are not looked at."""
+        values, transient, seen = list(self._last.values), dict[int, _Refusal](), answers
+        for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
+            if answer == before:
+                continue
+            data = self._data(read.request, answer)
+            if isinstance(data, bytes):
+                read.put(data, values)
+                continue
+            seen = []  # a refused read is looked at in each scan
+            for part, given in await self._narrow(read, data, transient):
+                part.put(given, values)
+        self._seen = seen
+        statuses: Sequence[int] = self._good
+        if refused := self._refused | transient:
+            statuses = [GOOD] * len(values)
+            for point, refusal in refused.items():
+                values[point], statuses[point] = None, refusal.status
+        self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
+        return Scan(values, statuses, began_ns)
+
+    async def _answer(self, read: _Read) -> bytes | int:
+        """The data of one read, or the exception code that refused it. Raises DeviceError."""
+        answer = await self._link.request(read.request, timeout_s=self._settings.timeout)
+        return self._data(read.request, answer)
 
     def _data(self, request: bytes, answer: bytes) -> bytes | int:
         """The data of the answer, or the exception code. Raises DeviceError where it cannot be trusted."""
@@ -237,8 +255,7 @@ class ModbusDriver:
         parts = await self._split(read, code, transient)
         good = [point for point in read.members if point not in self._refused]
         reads = self._reads_of(read.area, good, 0) if len(good) < len(read.members) else [part for part, _ in parts]
-        self._reads = [new for old in self._reads for new in (reads if old is read else [old])]
-        self._seen = []
+        self._read_by([new for old in self._reads for new in (reads if old is read else [old])])
         return [(part, data) for part, data in parts if data is not None]
 
     async def _split(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes | None]]:
@@ -256,7 +273,7 @@ class ModbusDriver:
             parts = [part for half in halves for part in self._reads_of(read.area, half, 0)]
         found: list[tuple[_Read, bytes | None]] = []
         for part in parts:
-            (answer,) = await self._answers([part])
+            answer = await self._answer(part)
             found += [(part, answer)] if isinstance(answer, bytes) else await self._split(part, answer, transient)
         return found
 
@@ -267,8 +284,11 @@ class ModbusDriver:
             status, f"{text.format(place=at, area=NAMES[at.area], numbered=_NUMBERED[at.area])} (exception {code})"
         )
 
-    async def _retry(self, now_s: float) -> None:
-        """Asks for one refused point, each time the next one; where it is given now, for everything as at first."""
+    async def _retry(self) -> None:
+        """Now and then asks for a refused point, each time the next; where it is given, for everything as at first."""
+        now_s = time.monotonic()
+        if now_s < self._retry_s:
+            return
         self._retry_s = now_s + RETRY_S
         if not self._refused:
             self._plan()
@@ -276,8 +296,7 @@ class ModbusDriver:
         point = next(iter(self._refused))
         self._refused[point] = self._refused.pop(point)
         (read,) = self._reads_of(self._places[point].area, [point], 0)
-        (answer,) = await self._answers([read])
-        if isinstance(answer, bytes):
+        if isinstance(await self._answer(read), bytes):
             self._plan()
 
     # Writing

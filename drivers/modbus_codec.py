@@ -22,6 +22,7 @@ MAX_READ_REGISTERS, MAX_READ_BITS = 125, 2000
 MAX_WRITE_REGISTERS, MAX_WRITE_BITS = 123, 1968
 
 _HEADER = struct.Struct(">HHH")
+_header = _HEADER.unpack_from
 _REQUEST = struct.Struct(">BBHH")
 _MULTIPLE = struct.Struct(">BBHHB")
 _LARGEST = 254  # unit identifier and a PDU of 253 bytes (Application Protocol, 4.1)
@@ -43,24 +44,24 @@ class Frames:
     """Bytes of one direction of a connection -> (transaction identifier, payload) of each frame."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._rest = b""
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """Raises FramingError for bytes that are no Modbus/TCP (Messaging on TCP/IP, 3.1.3)."""
-        buffer = self._buffer
-        buffer += data
+        if self._rest:
+            data = self._rest + data
         found: list[tuple[int, bytes]] = []
-        at = 0
-        while len(buffer) - at >= _HEADER.size:
-            transaction, protocol, length = _HEADER.unpack_from(buffer, at)
+        at, size = 0, len(data)
+        while size - at >= 6:
+            transaction, protocol, length = _header(data, at)
             if protocol != 0 or not 2 <= length <= _LARGEST:
-                raise FramingError(f"no Modbus/TCP header: {bytes(buffer[at : at + _HEADER.size]).hex(' ')}")
-            end = at + _HEADER.size + length
-            if len(buffer) < end:
+                raise FramingError(f"no Modbus/TCP header: {data[at : at + 6].hex(' ')}")
+            end = at + 6 + length
+            if size < end:
                 break
-            found.append((transaction, bytes(buffer[at + _HEADER.size : end])))
+            found.append((transaction, data[at + 6 : end]))
             at = end
-        del buffer[:at]
+        self._rest = data[at:]
         return found
 
 
@@ -74,20 +75,16 @@ class ClientCodec:
 
     def __init__(self) -> None:
         self._transaction = 0
-        self._frames = Frames()
+        self.reset()
 
     def reset(self) -> None:
         """Forgets half a frame. Identifiers count on: an old connection's answer fits no new request."""
-        self._frames = Frames()
+        self.feed = Frames().feed
 
     def encode(self, request: bytes) -> tuple[int, bytes]:
         """(key, frame) of a payload."""
-        self._transaction = self._transaction + 1 & 0xFFFF
-        return self._transaction, frame(self._transaction, request)
-
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """(key, payload) of each answer. Raises FramingError."""
-        return self._frames.feed(data)
+        self._transaction = key = self._transaction + 1 & 0xFFFF
+        return key, _HEADER.pack(key, 0, len(request)) + request
 
 
 def read_request(unit: int, function: int, start: int, count: int) -> bytes:

@@ -80,8 +80,8 @@ class Device:
         self.users.discard(user)
         self.up = False
 
-    async def request(self, payload: bytes, *, timeout_s: float, write: bool) -> bytes:
-        assert write
+    async def request(self, payload: bytes, *, timeout_s: float, write: bool = False) -> bytes:
+        assert write == (payload[1] > modbus.READ_INPUT)
         return self.answer(payload)
 
     async def requests(self, payloads: Sequence[bytes], *, timeout_s: float) -> list[bytes]:
