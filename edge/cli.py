@@ -20,6 +20,7 @@ EXIT_BAD_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 _EPILOG = """examples:
   edge check recipes/bottling                           find every mistake before anything moves
+  edge test recipes/bottling                            try the recipes on a model of the plant
   edge run recipes/bottling rinse-and-fill --simulate --answer label_ok=yes
   edge serve recipes/bottling --simulate                then open http://127.0.0.1:8088
   edge tags recipes/bottling --once                     what every tag reads now
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_run(commands)
     _add_serve(commands)
+    _add_test(commands)
     _add_tags(commands)
     _add_batches(commands)
     _add_schema(commands)
@@ -195,6 +197,27 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
     serve.set_defaults(call=_serve)
 
 
+def _add_test(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    test = _add(
+        commands,
+        "test",
+        "run recipe tests against the plant's model, in virtual time",
+        """
+        Runs the tests of *.test.yaml files: each is a batch on the model that plant.yaml describes, with the faults,
+        answers and commands that the test says, faster than real time. Nothing is started and no device is asked.
+
+        Exit code: 0 all passed; 1 a test failed, or there is a mistake in a file.
+        """,
+        """
+        edge test recipes/bottling                          every test beside its cell
+        edge test recipes/bottling/rinse-and-fill.test.yaml --junit results.xml
+        """,
+    )
+    test.add_argument("paths", nargs="+", metavar="PATH", help="a folder with a cell.yaml, or a test file")
+    test.add_argument("--junit", metavar="FILE", help="also write the results to FILE, as CI servers read them")
+    test.set_defaults(call=_test)
+
+
 def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
     tags = _add(
         commands,
@@ -253,8 +276,8 @@ def _add_schema(commands: "_Commands[argparse.ArgumentParser]") -> None:
         "schema",
         "print the JSON Schema of a file format, for editors",
         """
-        Prints the JSON Schema of cell, recipe or test files. An editor with the YAML language server completes and checks a
-        file that begins with the line
+        Prints the JSON Schema of cell, recipe or test files. An editor with the YAML language server completes and
+        checks a file that begins with the line
 
           # yaml-language-server: $schema=PATH-OF-THE-SCHEMA
         """,
@@ -351,6 +374,15 @@ def _serve(chosen: argparse.Namespace) -> int:
         return EXIT_BAD_INPUT
     where = match[1].strip("[]"), int(match[2])
     return serve(plan, where, state_directory(chosen.state, plan.cell), simulate=chosen.simulate, core=chosen.core)
+
+
+def _test(chosen: argparse.Namespace) -> int:
+    from edge.trial_report import run_tests
+
+    try:
+        return 0 if run_tests(chosen.paths, chosen.junit) else EXIT_BAD_INPUT
+    except OSError as error:
+        return _fail(f"{chosen.junit} cannot be written: {error.strerror}")
 
 
 def _tags(chosen: argparse.Namespace) -> int:

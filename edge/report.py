@@ -5,9 +5,10 @@ Also what makes a text safe for a terminal, whatever is in it.
 
 import itertools
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
-from edge.source import Problems
+from edge.source import Problem, Problems
 
 _WIDTH = 110
 _SHOWN_AS_THEY_ARE = "\u200c\u200d\u200e\u200f"
@@ -54,22 +55,32 @@ def _excerpt(line: str, column: int, length: int) -> tuple[str, str]:
     return shown.rstrip(), " " * before + "^" * max(1, under)
 
 
+def colors(wanted: bool) -> tuple[str, str, str, str, str, str]:
+    """What makes a terminal write red, yellow, green, blue, bold and plain again; nothing where no colour is wanted."""
+    codes = "1;31", "1;33", "1;32", "1;34", "1", "0"
+    red, yellow, green, blue, bold, plain = (f"\33[{code}m" if wanted else "" for code in codes)
+    return red, yellow, green, blue, bold, plain
+
+
+def shown(problem: Problem, lines: Sequence[str], *, color: bool = False) -> str:
+    """A problem with its line of source, of the lines of its file, and carets under the fault."""
+    red, yellow, _, blue, bold, plain = colors(color)
+    tone = red if problem.severity == "error" else yellow
+    place = safe(f"{problem.file}:{problem.line}:{problem.column}")
+    block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {safe(problem.message)}{plain}"]
+    number = str(problem.line)
+    if problem.line <= len(lines) and lines[problem.line - 1].strip():
+        line, carets = _excerpt(lines[problem.line - 1], problem.column, problem.length)
+        block += [f" {blue}{number} |{plain} {line}", f" {' ' * len(number)} {blue}|{plain} {tone}{carets}{plain}"]
+    if problem.hint:
+        block.append(f" {' ' * len(number)} {blue}={plain} hint: {safe(problem.hint)}")
+    return "\n".join(block) + "\n"
+
+
 def report(problems: Problems, *, color: bool = False) -> str:
     """Every problem with its line of source and carets under the fault, then how many there are; "" where none is."""
-    red, yellow, blue, bold, plain = ("\33[1;31m", "\33[1;33m", "\33[1;34m", "\33[1m", "\33[0m") if color else ("",) * 5
-    blocks: list[str] = []
-    for problem in problems:
-        tone = red if problem.severity == "error" else yellow
-        place = safe(f"{problem.file}:{problem.line}:{problem.column}")
-        block = [f"{bold}{place}: {tone}{problem.severity}{plain}{bold}: {safe(problem.message)}{plain}"]
-        lines = problems.lines(problem.file)
-        number = str(problem.line)
-        if problem.line <= len(lines) and lines[problem.line - 1].strip():
-            shown, carets = _excerpt(lines[problem.line - 1], problem.column, problem.length)
-            block += [f" {blue}{number} |{plain} {shown}", f" {' ' * len(number)} {blue}|{plain} {tone}{carets}{plain}"]
-        if problem.hint:
-            block.append(f" {' ' * len(number)} {blue}={plain} hint: {safe(problem.hint)}")
-        blocks.append("\n".join(block) + "\n")
+    *_, bold, plain = colors(color)
+    blocks = [shown(problem, problems.lines(problem.file), color=color) for problem in problems]
     blocks += [f"… and {count} more in {safe(file)}\n" for file, count in sorted(problems.left_out.items())]
     if not blocks:
         return ""

@@ -88,10 +88,14 @@ class Recording(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One recipe test. `answers` are by the question's variable or, where it has none, its step; `limit` in cycles."""
+    """One recipe test. `answers` are by the question's variable or its step, `limit` is in cycles.
+
+    `recorded` are the names that the recipe records, by index after its variables; `ends` is where the end is said.
+    """
 
     name: str
     place: Place
+    ends: Place
     recipe: str
     parameters: dict[str, Value]
     answers: dict[str, Value]
@@ -154,9 +158,11 @@ class _Compiling:
         parameters = {**self.parameters, **self._parameters(form)}
         self._complete(parameters, name, form)
         ends = form.ends
+        place = self.form.place("tests").entries[name].key.place
         return Trial(
             name=name,
-            place=self.form.place("tests").entries[name].key.place,
+            place=place,
+            ends=ends.node.place if ends is not None else place,
             recipe=self.recipe.name,
             parameters=parameters,
             answers={**self.answers, **self._answers(form.answers, form.place("answers"))},

@@ -1,0 +1,115 @@
+"""A cell with its plant in virtual time, and the faults between the plant and edge."""
+
+import msgspec
+
+from drivers.value import Value, from_raw
+from edge.cell import Tag
+from edge.engine import Output
+from edge.plant import Plant, raw
+from edge.program import Plan
+from edge.trial_bench import Bench
+from edge.trial_plan import Event
+
+
+class Disturbed(msgspec.Struct):
+    """A tag under a fault: since which cycle, and where it stood then."""
+
+    event: Event
+    since: int
+    stood: Value | None
+
+
+class Site(Bench):
+    """The devices show what the plant does, or what a fault makes of it. `truth` is what the plant does: for a tag that
+    is read what the sensor should show, for an output what the device really gives. `now` counts the cycles.
+    """
+
+    def __init__(self, plan: Plan, plant: Plant) -> None:
+        self.plant = plant
+        self.now = 0
+        self.powered = True
+        self.scan_s = plan.cell.scan_ns / 1e9
+        self.truth: list[Value | None] = [{"bool": False, "string": ""}.get(tag.type.kind, 0) for tag in plan.cell.tags]
+        self.sensors = [tag for tag in plan.cell.tags if not tag.writable]
+        self.disturbed: list[Disturbed] = []
+        self.held_up: dict[int, Value] = {}
+        super().__init__(plan)
+
+    def run(self) -> Output | None:
+        """The plant a cycle later, then the engine's cycle; None while edge is without power."""
+        self.now += 1
+        self.plant.step(self.scan_s)
+        truth, read = self.truth, self.plant.read
+        for tag in self.sensors:
+            truth[tag.index] = _sensed(tag, read(tag.index))
+        self.values = truth if not self.disturbed else self._disturb()
+        return self.step() if self.powered else None
+
+    def take(self, device: int, frame: bytes) -> None:
+        layout = self.engine.layouts[device]
+        for tag, level in zip(layout.outputs, layout.unpack_output(frame)[1], strict=True):
+            self._give(tag, level)
+
+    def _give(self, tag: int, level: Value) -> None:
+        if any(one.event.what == "stuck" and one.event.target == tag for one in self.disturbed):
+            self.held_up[tag] = level
+        elif level != self.truth[tag]:
+            self.truth[tag] = level
+            self.plant.write(tag, level)
+
+    # --- faults ------------------------------------------------------------------------------------------------------
+
+    def disturb(self, event: Event) -> None:
+        """A fault of a tag begins."""
+        tag = self.plan.cell.tags[event.target]
+        if event.what == "stuck" and event.value is not None and tag.writable:
+            self._give(tag.index, event.value)
+        stood = self.values[tag.index] if event.value is None else event.value
+        self.disturbed.append(Disturbed(event, self.now, stood))
+
+    def mend(self, event: Event) -> None:
+        """It ends; an output goes to the level that it was last given."""
+        self.disturbed = [one for one in self.disturbed if one.event is not event]
+        level = self.held_up.pop(event.target, None)
+        if level is not None:
+            self._give(event.target, level)
+
+    def cut(self) -> None:
+        """edge is without power: the devices' own watchdogs take the outputs to failsafe."""
+        self.powered = False
+        for tag in self.plan.cell.tags:
+            if tag.writable and tag.failsafe is not None:
+                self._give(tag.index, tag.failsafe)
+
+    def restore(self) -> None:
+        """Power returns: edge starts anew and finds the batches that had not ended in its record."""
+        self.powered = True
+        for way in self.ways.values():
+            way.inward.clear()
+            way.outward.clear()
+        self.start([batch for batch in self.blobs.values() if batch])
+
+    def _disturb(self) -> list[Value | None]:
+        """What the devices show, faults and all."""
+        values = self.truth.copy()
+        for one in self.disturbed:
+            tag = self.plan.cell.tags[one.event.target]
+            value = values[tag.index]
+            match one.event.what:
+                case "bad":
+                    values[tag.index] = None
+                case "drift" if isinstance(value, int | float):
+                    drifted = value + one.event.rate * (self.now - one.since) * self.scan_s
+                    values[tag.index] = _sensed(tag, drifted)
+                case "stuck" | "spike":
+                    values[tag.index] = one.stood if value is not None else None
+                case _:
+                    pass
+        return values
+
+
+def _sensed(tag: Tag, value: Value) -> Value | None:
+    """A value as the device's own type can have it: whole, in steps, saturated."""
+    if tag.type.kind != "int":
+        return value
+    return from_raw(raw(tag, value), tag.scale)
