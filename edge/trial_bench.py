@@ -40,9 +40,9 @@ class Bench:
         self.commands = 0
         self.packets: list[bytes] = []
         self.drained: list[bytes] = []
-        self.start(restored)
+        self.power_up(restored)
 
-    def start(self, restored: Iterable[bytes] = ()) -> None:
+    def power_up(self, restored: Iterable[bytes] = ()) -> None:
         """The engine as it starts, knowing nothing but the batches that are restored."""
         self.engine = Engine(self.plan)
         self.cycle = 0
@@ -64,12 +64,12 @@ class Bench:
         self.send(Command(self.commands, do, by, batch, **fields))  # pyright: ignore[reportArgumentType]
         return self.commands
 
-    def lose(self, device: int) -> None:
-        """The connection is lost, with all that was on its way."""
+    def lose(self, device: int, text: str = "no answer") -> None:
+        """The connection is lost, with all that was on its way; `text` is what the driver says."""
         if device in self.present:
             self.present.discard(device)
             self.ways.pop(device, None)
-            self.send(DeviceReport(device, False, BAD_NO_COMMUNICATION, "no answer"))
+            self.send(DeviceReport(device, False, BAD_NO_COMMUNICATION, text))
 
     def find(self, device: int) -> None:
         """The device is there again."""

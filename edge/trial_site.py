@@ -87,7 +87,7 @@ class Site(Bench):
         for way in self.ways.values():
             way.inward.clear()
             way.outward.clear()
-        self.start([batch for batch in self.blobs.values() if batch])
+        self.power_up([batch for batch in self.blobs.values() if batch])
 
     def _disturb(self) -> list[Value | None]:
         """What the devices show, faults and all."""

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from drivers.value import GOOD, Value
-from edge.engine import Engine, Output
-from edge.image import INPUT, OUTPUT, device_of
-from edge.messages import Ack, Command, DeviceReport, Event, Restore, TagReport, pack
+from drivers.value import BAD_NOT_WRITABLE, Value
+from edge.messages import Event, Restore, TagReport
 from edge.plan import load_plan
 from edge.program import Plan
 from edge.report import report
 from edge.source import Problems
+from edge.trial_bench import Bench
 
 CELL = """
 cell: bench
@@ -48,29 +47,16 @@ def plan_of(folder: Path, *recipes: str, cell: str = CELL) -> Plan:
     return plan
 
 
-class Virtual:
-    """Runs an engine cycle by cycle. Commits are acknowledged in the next cycle while `durable`; `inputs` are what the
-    devices show for the tags that are only read; outputs are read back as they were set.
+class Virtual(Bench):
+    """Runs an engine cycle by cycle. `values` are what the devices show; while `following`, outputs are read back as
+    they were set. Tags and devices are meant by their names.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.engine = Engine(plan)
-        self.cycle = 0
-        self.durable = True
+        super().__init__(plan)
         self.following = True
-        self.packets: list[bytes] = []
         self.events: list[Event] = []
-        self.blobs: dict[str, bytes] = {}
         self.taken: list[tuple[int, list[bytes]]] = []
-        self.commands = 0
-        cell = plan.cell
-        self.values: list[Value | None] = [
-            "" if tag.type.kind == "string" else False if tag.type.kind == "bool" else 0 for tag in cell.tags
-        ]
-        for device in cell.devices:
-            self.packets.append(pack(DeviceReport(device.index, True, GOOD)))
-        self.present = {device.index for device in cell.devices}
 
     def index(self, tag: str) -> int:
         return self.plan.cell.tag(tag).index
@@ -83,26 +69,23 @@ class Virtual:
         """The desired level now."""
         return self.engine.state.levels[self.index(tag)]
 
-    def lose(self, device: str, text: str = "no answer") -> None:
-        index = next(one.index for one in self.plan.cell.devices if one.name == device)
-        self.present.discard(index)
-        self.packets.append(pack(DeviceReport(index, False, 0x80310000, text)))
-
-    def find(self, device: str) -> None:
-        index = next(one.index for one in self.plan.cell.devices if one.name == device)
-        self.present.add(index)
-        self.packets.append(pack(DeviceReport(index, True, GOOD)))
+    def device(self, name: str) -> int:
+        return next(one.index for one in self.plan.cell.devices if one.name == name)
 
     def refuse(self, tag: str, text: str) -> None:
-        self.packets.append(pack(TagReport(self.index(tag), 0x803B0000, text, write=True)))
+        self.send(TagReport(self.index(tag), BAD_NOT_WRITABLE, text, write=True))
 
     def restore(self, blob: bytes) -> None:
-        self.packets.append(pack(Restore(blob)))
+        self.send(Restore(blob))
+
+    def lose(self, device: str, text: str = "no answer") -> None:
+        super().lose(self.device(device), text)
+
+    def find(self, device: str) -> None:
+        super().find(self.device(device))
 
     def command(self, do: str, batch: str = "B1", **fields: object) -> int:
-        self.commands += 1
-        self.packets.append(pack(Command(self.commands, do, "tester", batch, **fields)))  # type: ignore[arg-type]
-        return self.commands
+        return super().command(do, "tester", batch, **fields)
 
     def start(self, recipe: str, batch: str = "B1", **parameters: Value) -> None:
         """Lets the devices come, starts a batch and runs until it has begun."""
@@ -115,35 +98,13 @@ class Virtual:
         """Runs cycles; gives their events. `skip`: overrun cycles before each."""
         before = len(self.events)
         for _ in range(cycles):
-            self.cycle += 1 + skip
-            packets = [*self._frames(), *self.packets]
-            self.packets = []
-            self.taken.append((self.cycle, packets))
-            self._follow(self.engine.step(self.cycle, packets))
+            self.events += self.step(skip).events
+            self.taken.append((self.cycle, self.drained))
         return self.events[before:]
 
-    def _frames(self) -> list[bytes]:
-        frames: list[bytes] = []
-        for index in sorted(self.present):
-            layout = self.engine.layouts[index]
-            values = self.values[layout.first : layout.end]
-            statuses = [GOOD if value is not None else 0x803C0000 for value in values]
-            frames.append(layout.pack_input(self.cycle, 0, 0, values, statuses if any(statuses) else None))
-            assert frames[-1][0] == INPUT
-        return frames
-
-    def _follow(self, output: Output) -> None:
-        self.events += output.events
-        for frame in output.frames:
-            assert frame[0] == OUTPUT
-            layout = self.engine.layouts[device_of(frame)]
-            if self.following and device_of(frame) in self.present:
-                for tag, level in zip(layout.outputs, layout.unpack_output(frame)[1], strict=True):
-                    self.values[tag] = level
-        if output.commit is not None:
-            self.blobs.update(output.commit.batches)
-            if self.durable:
-                self.packets.append(pack(Ack(output.commit.commit)))
+    def take(self, device: int, frame: bytes) -> None:
+        if self.following:
+            super().take(device, frame)
 
     def batch(self, name: str = "B1"):
         return self.engine.state.batches[name]
