@@ -38,8 +38,15 @@ class Tag(msgspec.Struct, frozen=True):
         return Point(self.name, self.address, self.type, self.writable, self.byte_order, self.word_order)
 
 
+MAX_AGE_NS = 500_000_000
+"""A packet that is lost on the way is sent again well within it (Linux: after 200 ms)."""
+
+
 class Device(msgspec.Struct, frozen=True):
-    """One PLC or robot controller: its driver, that driver's settings, its scan period, and its tags (indices)."""
+    """One PLC or robot controller: its driver, that driver's settings, its scan period, and its tags (indices).
+
+    A value that is older than `max_age_ns` is bad.
+    """
 
     index: int
     name: str
@@ -47,6 +54,7 @@ class Device(msgspec.Struct, frozen=True):
     settings: msgspec.Struct
     every_ns: int
     tags: tuple[int, ...]
+    max_age_ns: int = MAX_AGE_NS
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -104,6 +112,14 @@ class DeviceForm(Form, frozen=True):
 
     driver: Annotated[str, Meta(description="The protocol that it speaks.")]
     every: Annotated[Seconds, Meta(description="How often its tags are read.")] = 0.1
+    max_age: Annotated[
+        Seconds | None,
+        Meta(
+            description="Its values are bad when it has not answered for so long; if left out 500 ms, or three times "
+            "`every` where that is more.",
+            examples=["500 ms"],
+        ),
+    ] = None
 
 
 class PhaseForm(Form, frozen=True):
@@ -234,7 +250,9 @@ class _Loading:
             self.tags[tag.name] = tag
             self.broken.discard(tag.name)
         indices = tuple(range(first, len(self.tags)))
-        self.devices.append(Device(len(self.devices), name, form.driver, values, round(form.every * 1e9), indices))
+        every = round(form.every * 1e9)
+        max_age = max(MAX_AGE_NS, 3 * every) if form.max_age is None else round(form.max_age * 1e9)
+        self.devices.append(Device(len(self.devices), name, form.driver, values, every, indices, max_age))
         self.broken.discard(name)
 
     def _units(self) -> dict[str, tuple[int, ...]]:
@@ -325,6 +343,9 @@ def _read_device(
         return None
     if form.every <= 0:
         problems.error(form.place("every"), "out-of-range", "the time between two reads is more than 0 s")
+    elif form.max_age is not None and form.max_age <= form.every:
+        hint = "a few times `every`: one late answer is no reason to stop"
+        problems.error(form.place("max_age"), "out-of-range", "`max_age` is more than `every`", hint)
     return form, values
 
 

@@ -6,93 +6,53 @@ import logging
 import random
 import signal
 import socket
-import struct
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
-from drivers.value import (
-    BAD_ACCESS_DENIED,
-    BAD_COMMUNICATION,
-    BAD_NODE_UNKNOWN,
-    BAD_NOT_WRITABLE,
-    BAD_OUT_OF_RANGE,
-    BAD_TYPE_MISMATCH,
-    BAD_WAITING,
-    GOOD,
-    Scan,
-    Value,
-    from_raw,
-    is_good,
-    status_name,
-    to_raw,
-)
+from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Value
 from edge import channel
-from edge.cell import Cell, Device, Tag
-from edge.image import OUTPUT, TICK, Layout, device_of
-from edge.messages import BOUNDS_S, DeviceReport, DeviceStats, Hello, TagReport, pack
+from edge.cell import Cell, Device
+from edge.clock import GRAIN_NS, Timer, now_ns
+from edge.histogram import Histogram
+from edge.image import OUTPUT, TICK, Layout, device_of, since_cause, unpack_tick
+from edge.inputs import Inputs
+from edge.messages import DeviceReport, DeviceStats, Hello, TagReport, pack
+from edge.outputs import Outputs
+from edge.phase import Lead, Phase, Turns
 
 log = logging.getLogger("edge.fieldbus")
 
-FULL_FRAME_S = 1.0
-"""A full frame goes out at least this often, so that a reader who has missed one has the values again."""
-
-WRITE_AGAIN_S = 0.5
 FAILSAFE_DEADLINE_S = 1.5
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 10.0
 
 
-_WRITE_REFUSALS = {
-    BAD_ACCESS_DENIED: "the device does not let edge's user set it: see the user's rights there",
-    BAD_NODE_UNKNOWN: "the device has no such address",
-    BAD_NOT_WRITABLE: "the device does not let it be set: see its write protection there",
-    BAD_OUT_OF_RANGE: "the device does not take {raw}",
-    BAD_TYPE_MISMATCH: "the device has another type there: compare the tag's `type`",
-    BAD_WAITING: "the device is busy",
-}
-
-
-_NEITHER = "the device lets it be neither read nor set"
-"""What to do is said where it cannot be read."""
-
-
-def write_refusal(status: int, raw: Value) -> str:
-    """Why a device has not taken a raw value, in words."""
-    return _WRITE_REFUSALS.get(status, f"the device refuses it ({status_name(status)})").format(raw=raw)
-
-
-def as_read_back(tag: Tag, level: Value) -> Value:
-    """A level as the raw value that the device will show: whole, or rounded to the float's size. Raises ValueError."""
-    raw = to_raw(level, tag.type, tag.scale)
-    if tag.type.name == "float32":
-        return struct.unpack("<f", struct.pack("<f", raw))[0]
-    return raw
-
-
 class Station:
-    """One device: its connection, its scans, its desired outputs."""
+    """One device: its connection, its scans, its outputs. `share` (0 to 1) is its place among the bus's scans."""
 
-    def __init__(self, bus: "Fieldbus", device: Device, driver: Driver) -> None:
+    def __init__(self, bus: "Fieldbus", device: Device, driver: Driver, share: float) -> None:
         self.bus = bus
         self.device = device
         self.driver = driver
         self.layout = Layout(bus.cell, device)
         self.tags = [bus.cell.tags[index] for index in device.tags]
-        self.places = [index - self.layout.first for index in self.layout.outputs]
-        self.desired: dict[int, Value] = {}
-        self.tried: dict[int, tuple[Value, float, int]] = {}
-        self.refused: dict[int, str] = {}
+        places = [index - self.layout.first for index in self.layout.outputs]
+        self.inputs = Inputs(self.layout, self.tags, bus.send)
+        self.outputs = Outputs(self.tags, places, self._refuse)
+        self.failsafe = [self.tags[place].failsafe for place in places]
         self.troubles: dict[str, str] = {}
-        self.scan: Scan | None = None
         self.up: bool | None = None
+        self.stale = False
         self.said: set[str] = set()
-        self.wake = asyncio.Event()
-        self.full_at = 0.0
+        self.turns = Turns(device.every_ns, now_ns() + int(share * device.every_ns))
+        self.lead = Lead()
+        self.start_ns = self.heard_ns = 0
+        self.watched = False
+        self.arrived_ns: int | None = None
+        self.sleeper: asyncio.Future[None] | None = None
         self.scans = self.errors = self.writes = 0
-        self.scan_counts = [0] * (len(BOUNDS_S) + 1)
-        self.scan_sum_s = 0.0
+        self.took, self.reaction = Histogram(), Histogram()
 
     # --- its life ----------------------------------------------------------------------------------------------------
 
@@ -113,77 +73,103 @@ class Station:
             await asyncio.sleep(backoff.next())
 
     async def _scan_on(self, backoff: Backoff) -> None:
-        """Scans at the device's period and writes what differs, until the device is lost (DeviceError)."""
-        every = self.device.every_ns / 1e9
-        clock = asyncio.get_running_loop()
-        due = clock.time()
-        self.tried.clear()
+        """Scans in its turns and writes what differs, until the device is lost (DeviceError)."""
+        running = asyncio.get_running_loop()
+        self.outputs.forget()
+        await self._scan()
         while True:
-            await self._scan()
             backoff.reset()
             await self._write()
-            due = max(due + every, clock.time())
-            while (left := due - clock.time()) > 0.0005:
-                self.wake.clear()
-                timer = clock.call_later(left, self.wake.set)
-                await self.wake.wait()
-                timer.cancel()
+            self.start_ns = self.turns.next(self.bus.phase, now_ns(), self.lead.lead_ns)
+            self.bus.timer.at(self.start_ns, self._on_time)
+            while not self._begins():
+                self.sleeper = running.create_future()
+                await self.sleeper
                 await self._write()
+            await self._scan()
+            self.lead.add(now_ns() - self.start_ns)
+
+    def _begins(self) -> bool:
+        return now_ns() + GRAIN_NS >= self.start_ns
+
+    def _on_time(self) -> None:
+        if self._begins():  # a turn from before the device was lost does not count
+            self._wake()
+
+    def _wake(self) -> None:
+        if self.sleeper is not None and not self.sleeper.done():
+            self.sleeper.set_result(None)
 
     async def _scan(self) -> None:
-        began = time.monotonic()
+        began_ns = now_ns()
         scan = await self.driver.scan()
-        took = time.monotonic() - began
+        self.heard_ns = now_ns()
+        self.took.add(self.heard_ns - began_ns)
         self.scans += 1
-        self.scan_counts[bisect_left(BOUNDS_S, took)] += 1
-        self.scan_sum_s += took
         if not self.up:
-            self.up = True
-            self.said.clear()
-            log.info("%s: connected", self.device.name)
-            self.bus.tell(DeviceReport(self.device.index, True, GOOD))
-            self.full_at = 0.0
-        self._report_troubles()
-        changed = scan.changed or self.scan is None
-        self.scan = scan
-        self.send_frame(scan, full=changed or time.monotonic() >= self.full_at)
+            self._report_found()
+        if self.stale:
+            self.stale = False
+            log.info("%s: answers again", self.device.name)
+        if self.driver.troubles != self.troubles:
+            self._report_troubles()
+        if self.inputs.take(scan):
+            self.outputs.show(scan.values)
+        self.inputs.send(self.scans, self.heard_ns)
+        if not self.watched:
+            self._watch_age()
         self.bus.scanned.set()
 
-    def send_frame(self, scan: Scan, *, full: bool) -> None:
-        """A scan to the loop: all values, or that none has changed."""
-        received = time.monotonic_ns()
-        if not full:
-            self.bus.send(self.layout.pack_unchanged(self.scans, received, scan.time_ns))
+    # --- no value is used that is older than its limit ---------------------------------------------------------------
+
+    def _watch_age(self) -> None:
+        self.watched = True
+        self.bus.timer.at(self.heard_ns + self.device.max_age_ns, self._look_at_age)
+
+    def _look_at_age(self) -> None:
+        """A device that has not answered for `max_age` has no good values, though its connection may still be there."""
+        self.watched = False
+        if not self.up or self.stale:
             return
-        values = [from_raw(raw, tag.scale) for raw, tag in zip(scan.values, self.tags, strict=True)]
-        pairs = zip(values, scan.statuses, strict=True)
-        statuses = [BAD_OUT_OF_RANGE if value is None and is_good(status) else status for value, status in pairs]
-        given = statuses if any(statuses) else None
-        frame = self.layout.pack_input(self.scans, received, scan.time_ns, values, given, scan.times)
-        self.full_at = time.monotonic() + FULL_FRAME_S if self.bus.send(frame) else 0.0
+        if now_ns() + GRAIN_NS < self.heard_ns + self.device.max_age_ns:
+            self._watch_age()
+            return
+        self.stale = True
+        age_s = self.device.max_age_ns / 1e9
+        log.warning("%s: no answer for %g s: its values are too old to be used (`max_age`)", self.device.name, age_s)
+        self.inputs.send_bad(self.scans, now_ns(), BAD_TIMEOUT)
+        self.bus.scanned.set()
 
     # --- reports -----------------------------------------------------------------------------------------------------
+
+    def _report_found(self) -> None:
+        self.up = True
+        self.said.clear()
+        log.info("%s: connected", self.device.name)
+        self.bus.tell(DeviceReport(self.device.index, True, GOOD))
 
     def _report_lost(self, error: DeviceError) -> None:
         if error.text not in self.said:  # each reason once while it is away
             self.said.add(error.text)
             hint = f" ({error.hint})" if error.hint else ""
             log.warning("%s: %s%s", self.device.name, error.text, hint)
-        self.up = False
-        self.scan = None
+        self.up = self.stale = False
+        self.inputs.forget()
         self.bus.scanned.set()
         self.bus.tell(DeviceReport(self.device.index, False, error.status, error.text, error.hint))
 
     def report(self) -> None:
         """All that the loop must know of this device, for a loop that has just started."""
-        if self.up and self.scan is not None:
-            self.bus.tell(DeviceReport(self.device.index, True, GOOD))
-            self.send_frame(self.scan, full=True)
+        if not self.up:
+            return
+        self.bus.tell(DeviceReport(self.device.index, True, GOOD))
+        if self.stale:
+            self.inputs.send_bad(self.scans, now_ns(), BAD_TIMEOUT)
+        else:
+            self.inputs.send(self.scans, self.heard_ns, full=True)
 
     def _report_troubles(self) -> None:
         """Tags that the device refuses to give: each is said once, and once when it is over."""
-        if self.driver.troubles == self.troubles:
-            return
         for tag in self.tags:
             text = self.driver.troubles.get(tag.name)
             if text == self.troubles.get(tag.name):
@@ -194,68 +180,45 @@ class Station:
         self.troubles = dict(self.driver.troubles)
 
     def _refuse(self, place: int, status: int, text: str) -> None:
-        """An output that the device does not take: each is said once, and once when it is over (text "")."""
-        if self.refused.get(place, "") == text:
-            return
+        """An output that the device does not take, or (text "") takes again."""
         tag = self.tags[place]
         log.warning("%s %s", tag.name, f"could not be set: {text}" if text else "is set again")
-        self.refused[place] = text
         self.bus.tell(TagReport(tag.index, status, text, write=True))
 
     # --- outputs -----------------------------------------------------------------------------------------------------
 
-    def want(self, levels: Sequence[Value]) -> None:
-        """New desired levels of the outputs, in the layout's order."""
-        for place, level in zip(self.places, levels, strict=True):
-            try:
-                self.desired[place] = as_read_back(self.tags[place], level)
-            except ValueError as error:
-                self._refuse(place, BAD_OUT_OF_RANGE, str(error))
-        self.wake.set()
+    def want(self, levels: Sequence[Value | None], arrived_ns: int | None = None) -> None:
+        """New desired levels of the outputs, in the layout's order, and when the inputs came that changed with them."""
+        self.outputs.want(levels)
+        if arrived_ns is not None:
+            self.arrived_ns = arrived_ns
+        self._wake()
 
     def want_failsafe(self) -> None:
-        self.want([tag.failsafe for tag in (self.tags[place] for place in self.places) if tag.failsafe is not None])
+        self.want(self.failsafe)
 
     @property
     def settled(self) -> bool:
         """Every output was read back as desired (or the device is not there)."""
-        return not self.up or all(self._confirmed(place, raw) for place, raw in self.desired.items())
-
-    def _confirmed(self, place: int, raw: Value) -> bool:
-        """Whether the device shows this value, and nothing else was sent to it since."""
-        sent = self.tried.get(place)
-        return self.scan is not None and self.scan.values[place] == raw and (sent is None or sent[0] == raw)
+        return not self.up or not self.outputs.open
 
     async def _write(self) -> None:
-        """Sends the levels that differ from what was read back; what was just sent waits for its read-back."""
-        now = time.monotonic()
-        values: dict[int, Value] = {}
-        for place, raw in self.desired.items():
-            if self._confirmed(place, raw):
-                self.tried.pop(place, None)
-                self._refuse(place, GOOD, "")
-                continue
-            sent, again_at, count = self.tried.get(place, (None, 0.0, 0))
-            if sent == raw and now < again_at:
-                continue
-            if sent == raw and count >= 2:
-                shown = None if self.scan is None else self.scan.values[place]
-                self._refuse(place, BAD_OUT_OF_RANGE, f"the device confirmed {raw} but still shows {shown}")
-            values[place] = raw
-            self.tried[place] = (raw, now + WRITE_AGAIN_S, count + 1 if sent == raw else 1)
+        """Sends the levels that differ from what was read back."""
+        if not self.outputs.open:
+            return
+        values = self.outputs.due(time.monotonic())
         if not values:
             return
         self.writes += len(values)
-        for place, status in (await self.driver.write(values)).items():
-            if not is_good(status):
-                self.tried[place] = (values[place], now + WRITE_AGAIN_S, 0)
-                unread = self.tags[place].name in self.driver.troubles
-                self._refuse(place, status, _NEITHER if unread else write_refusal(status, values[place]))
+        arrived_ns, self.arrived_ns = self.arrived_ns, None
+        statuses = await self.driver.write(values)
+        if arrived_ns is not None and not any(statuses.values()):
+            self.reaction.add(now_ns() - arrived_ns)
+        self.outputs.answered(statuses, lambda place: self.tags[place].name in self.driver.troubles)
 
     def stats(self) -> DeviceStats:
-        counts = tuple(self.scan_counts)
-        index, up = self.device.index, bool(self.up)
-        return DeviceStats(index, up, self.scans, self.errors, self.writes, counts, self.scan_sum_s)
+        up, took, reaction = bool(self.up), self.took.times(), self.reaction.times()
+        return DeviceStats(self.device.index, up, self.scans, self.errors, self.writes, took, reaction)
 
 
 class Fieldbus:
@@ -265,16 +228,31 @@ class Fieldbus:
         self.cell = cell
         self.loop = loop
         self.watcher = watcher
-        driver, connections = find(protocol), dict[str, object]()
-        self.stations: dict[int, Station] = {}
-        for device in cell.devices:
-            if device.driver == protocol:
-                points = [cell.tags[index].point for index in device.tags]
-                station = Station(self, device, driver(device.settings, points, connections))
-                self.stations[device.index] = station
-        self.heard_ns = time.monotonic_ns()
-        self.silent = False
+        self.phase = Phase(cell.scan_ns)
+        self.timer = Timer()
         self.scanned = asyncio.Event()
+        self.heard_ns = now_ns()
+        self.silent = False
+        driver, connections = find(protocol), dict[str, object]()
+        devices = [device for device in cell.devices if device.driver == protocol]
+        self.stations: dict[int, Station] = {}
+        for number, device in enumerate(devices):
+            points = [cell.tags[index].point for index in device.tags]
+            made = driver(device.settings, points, connections)
+            self.stations[device.index] = Station(self, device, made, number / len(devices))
+
+    def open(self) -> None:
+        """Listens from now on, and tells the loop that it does."""
+        running = asyncio.get_running_loop()
+        running.add_reader(self.loop, self.take)
+        running.add_reader(self.timer.fd, self.timer.run)
+        self.tell(Hello("fieldbus"))
+
+    def close(self) -> None:
+        running = asyncio.get_running_loop()
+        running.remove_reader(self.loop)
+        running.remove_reader(self.timer.fd)
+        self.timer.close()
 
     def send(self, packet: bytes) -> bool:
         return channel.send(self.loop, packet)
@@ -289,18 +267,20 @@ class Fieldbus:
             if packet[0] == OUTPUT:
                 newest[device_of(packet)] = packet
             elif packet[0] == TICK:
-                self._heard()
+                self._hear(packet)
             else:
                 for station in self.stations.values():
                     station.report()
         if self.silent:
             return
         for device, packet in newest.items():
-            station = self.stations[device]
-            station.want(station.layout.unpack_output(packet)[1])
+            station, now = self.stations[device], now_ns()
+            since = since_cause(packet, now)
+            station.want(station.layout.unpack_output(packet)[1], None if since is None else now - since)
 
-    def _heard(self) -> None:
-        self.heard_ns = time.monotonic_ns()
+    def _hear(self, tick: bytes) -> None:
+        self.heard_ns = now_ns()
+        self.phase.hear(*unpack_tick(tick))
         if self.silent:
             log.warning("the loop is back")
             self.silent = False
@@ -308,7 +288,7 @@ class Fieldbus:
 
     def watch(self) -> None:
         """Drives every output to failsafe when the loop has missed its cycles."""
-        if not self.silent and time.monotonic_ns() - self.heard_ns > self.cell.silence_ns:
+        if not self.silent and now_ns() - self.heard_ns > self.cell.silence_ns:
             self.silent = True
             log.warning("the loop is silent: outputs go to failsafe")
             self.failsafe()
@@ -339,8 +319,7 @@ def run(cell: Cell, protocol: str, loop: socket.socket, watcher: socket.socket) 
 async def _serve(bus: Fieldbus) -> None:
     running, stopped = asyncio.get_running_loop(), asyncio.Event()
     running.add_signal_handler(signal.SIGTERM, stopped.set)
-    running.add_reader(bus.loop, bus.take)
-    bus.tell(Hello("fieldbus"))
+    bus.open()
     lives = [asyncio.create_task(station.live()) for station in bus.stations.values()]
     watches = [asyncio.create_task(_every(0.05, bus.watch)), asyncio.create_task(_every(1.0, bus.report_stats))]
     ended = asyncio.create_task(stopped.wait())
@@ -357,6 +336,7 @@ async def _serve(bus: Fieldbus) -> None:
         task.cancel()
     await asyncio.gather(*lives, *watches, return_exceptions=True)
     await asyncio.gather(*(station.driver.close() for station in bus.stations.values()))
+    bus.close()
 
 
 async def _every(period_s: float, call: Callable[[], None]) -> None:

@@ -1,7 +1,8 @@
 """The process image's frames (IEC 61131-3: process image), struct-packed: one device, one struct.
 
 An input frame brings a device's values to the loop, an output frame its desired levels to the device; a tick says that
-the loop is alive; a record is all that the loop took in and gave out in one cycle. Values are in the tags' units.
+the loop is alive, and when its cycles are due; a record is all that the loop took in and gave out in one cycle. Values
+are in the tags' units.
 """
 
 import struct
@@ -13,10 +14,13 @@ from edge.cell import Cell, Device, Tag
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
 
 _STATUSES, _TIMES, _UNCHANGED = 1, 2, 4
+_CAUSED = 1
 _START = struct.Struct("<BBH")
 _HEADER = struct.Struct("<BBHIqq")
+_ARRIVAL = struct.Struct("<BBHxxxxqxxxxxxxx")
 _OUTPUT_HEADER = struct.Struct("<BBHIQ")
-_TICK = struct.Struct("<BxxxxxxxQ")
+_CAUSE = struct.Struct("<BBHI")
+_TICK = struct.Struct("<BxxxxxxxQq")
 _RECORD = struct.Struct("<BxHHxxQ")
 _LENGTH = struct.Struct("<I")
 
@@ -47,6 +51,11 @@ class Fields:
 
     def pack(self, values: Sequence[Value | None]) -> bytes:
         """None is packed as the type's zero: its status says that it is no value."""
+        if not self.texts:
+            try:
+                return self.struct.pack(*values)
+            except struct.error:  # there is a None
+                pass
         plain: list[Value | bytes] = [
             blank if value is None else value for value, blank in zip(values, self.blanks, strict=True)
         ]
@@ -94,13 +103,23 @@ class Layout:
 
         `statuses` None: all are good; `times` None: `time_ns` is that of every value.
         """
-        flags = (_STATUSES if statuses is not None else 0) | (_TIMES if times is not None else 0)
-        frame = _HEADER.pack(INPUT, flags, self.device, scan & 0xFFFF_FFFF, received_ns, time_ns)
-        if statuses is not None:
-            frame += self.statuses.pack(*statuses)
+        return self.with_body(scan, received_ns, time_ns, self.pack_body(values, statuses, times))
+
+    def pack_body(
+        self, values: Sequence[Value | None], statuses: Sequence[int] | None, times: Sequence[int] | None
+    ) -> tuple[int, bytes]:
+        """The part of an input frame that stays the same while nothing changes: its flags, and all after its header."""
+        flags, body = 0, self.inputs.pack(values)
         if times is not None:
-            frame += self.times.pack(*times)
-        return frame + self.inputs.pack(values)
+            flags, body = _TIMES, self.times.pack(*times) + body
+        if statuses is not None:
+            flags, body = flags | _STATUSES, self.statuses.pack(*statuses) + body
+        return flags, body
+
+    def with_body(self, scan: int, received_ns: int, time_ns: int, packed: tuple[int, bytes]) -> bytes:
+        """An input frame of what `pack_body` gave."""
+        flags, body = packed
+        return _HEADER.pack(INPUT, flags, self.device, scan & 0xFFFF_FFFF, received_ns, time_ns) + body
 
     def pack_unchanged(self, scan: int, received_ns: int, time_ns: int) -> bytes:
         """An input frame that says: read again, nothing has changed."""
@@ -184,13 +203,39 @@ def device_of(frame: bytes) -> int:
     return _START.unpack_from(frame)[2]
 
 
-def pack_tick(cycle: int) -> bytes:
-    """To a fieldbus process: the loop has run this cycle."""
-    return _TICK.pack(TICK, cycle)
+def arrival(frame: bytes) -> tuple[int, bool, int]:
+    """(device, whether it brings values, CLOCK_MONOTONIC when they came) of an input frame.
+
+    Raises struct.error for one that is too short to say.
+    """
+    _, flags, device, received_ns = _ARRIVAL.unpack_from(frame)
+    return device, not flags & _UNCHANGED, received_ns
 
 
-def unpack_tick(frame: bytes) -> int:
-    return _TICK.unpack(frame)[1]
+def caused(frame: bytes, arrived_ns: int) -> bytes:
+    """An output frame that says when the inputs had arrived that changed in its cycle: for the figures alone.
+
+    In µs of CLOCK_MONOTONIC, of which the lower 32 bits say enough for an hour.
+    """
+    kind, flags, device, _ = _CAUSE.unpack_from(frame)
+    return _CAUSE.pack(kind, flags | _CAUSED, device, arrived_ns // 1000 & 0xFFFF_FFFF) + frame[_CAUSE.size :]
+
+
+def since_cause(frame: bytes, now_ns: int) -> int | None:
+    """How long ago, in ns, the inputs arrived that an output frame was `caused` by; None where it does not say."""
+    _, flags, _, arrived_us = _CAUSE.unpack_from(frame)
+    return (now_ns // 1000 - arrived_us & 0xFFFF_FFFF) * 1000 if flags & _CAUSED else None
+
+
+def pack_tick(cycle: int, due_ns: int) -> bytes:
+    """To a fieldbus process: the loop has run this cycle, which was due then (CLOCK_MONOTONIC)."""
+    return _TICK.pack(TICK, cycle, due_ns)
+
+
+def unpack_tick(frame: bytes) -> tuple[int, int]:
+    """(cycle, when it was due)."""
+    _, cycle, due_ns = _TICK.unpack(frame)
+    return cycle, due_ns
 
 
 def pack_record(cycle: int, inputs: Sequence[bytes], outputs: Sequence[bytes], events: bytes) -> bytes:

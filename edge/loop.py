@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import struct
-from bisect import bisect_left
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +24,9 @@ import msgspec
 from edge import channel
 from edge.clock import Ticker, now_ns
 from edge.engine import Engine, Output
-from edge.image import device_of, pack_record, pack_tick
-from edge.messages import BOUNDS_S, Commit, Hello, LoopStats, Restore, Snapshot, pack, pack_events, unpack_inward
+from edge.histogram import Histogram
+from edge.image import INPUT, arrival, caused, device_of, pack_record, pack_tick
+from edge.messages import Commit, Hello, LoopStats, Restore, Snapshot, pack, pack_events, unpack_inward
 from edge.program import Plan
 
 log = logging.getLogger("edge.loop")
@@ -38,7 +39,6 @@ _MADV_POPULATE_READ = 22
 _CYCLE = struct.Struct("Q")
 _HELLO = pack(Hello("loop"))
 _GAP = pack(Hello("gap"))
-_BOUNDS_NS = [int(bound * 1e9) for bound in BOUNDS_S]
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -52,20 +52,8 @@ class Sockets(msgspec.Struct, frozen=True):
     watcher: socket.socket
 
 
-class Histogram:
-    """Counts of times per bucket of BOUNDS_S; the last bucket is the rest."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.sum_ns = 0
-
-    def add(self, time_ns: int) -> None:
-        self.counts[bisect_left(_BOUNDS_NS, time_ns)] += 1
-        self.sum_ns += time_ns
-
-
 class Loop:
-    """The cycle and what it keeps from one to the next."""
+    """The cycle and what it keeps from one to the next. Cycle n is due at `origin_ns` + n scans (CLOCK_MONOTONIC)."""
 
     def __init__(self, plan: Plan, sockets: Sockets, restored: Sequence[bytes]) -> None:
         self.plan = plan
@@ -82,30 +70,36 @@ class Loop:
         self.waiting: list[bytes] = []
         self.gap = False
         self.ask_snapshot = True
-        self.snapshot_at = 0
         self.overruns = 0
         self.dropped = 0
         self.lateness = Histogram()
         self.duration = Histogram()
+        self.ages = [Histogram() for _ in plan.cell.devices]
+        self.cpu_max_ns = 0
+        self.origin_ns = 0
+        self.arrived_ns = 0
         self.next_tick = self.next_snapshot = self.next_stats = 0
         self.tick_every = max(1, TICK_NS // plan.cell.scan_ns)
         self.stats_every = max(1, STATS_NS // plan.cell.scan_ns)
 
     def run_cycle(self, cycle: int) -> None:
         """One scan cycle."""
-        inputs = self.read()
+        inputs = self.read(cycle)
         output = self.engine.step(cycle, inputs)
         self.write(inputs, output)
 
-    def read(self) -> list[bytes]:
+    def read(self, cycle: int) -> list[bytes]:
         """Drains every socket. What only concerns the sending itself (Hello) is dealt with here and goes no further."""
         inputs, self.first = self.first, []
+        self.arrived_ns = 0
         came = {number for number, _ in self.incoming.poll(0)}
         if not came:
             return inputs
         for place, bus in enumerate(self.sockets.fieldbuses):
             for packet in channel.drain(bus) if bus.fileno() in came else ():
-                if packet[0] == 0 and self._hello(packet, place):
+                if packet[0] == INPUT:
+                    self._arrived(packet, self.due_ns(cycle))
+                elif packet[0] == 0 and self._hello(packet, place):
                     continue
                 inputs.append(packet)
         for end in (self.sockets.commits, self.sockets.watcher):
@@ -113,6 +107,16 @@ class Loop:
                 if not self._hello(packet, None):
                     inputs.append(packet)
         return inputs
+
+    def _arrived(self, frame: bytes, due_ns: int) -> None:
+        """Notes how old a device's values are now that they are used, and when the first came that are new."""
+        try:
+            device, brings_values, arrived_ns = arrival(frame)
+            self.ages[device].add(max(0, due_ns - arrived_ns))
+        except (struct.error, IndexError):
+            return  # the engine does not take it either
+        if brings_values and not 0 < self.arrived_ns < arrived_ns:
+            self.arrived_ns = arrived_ns
 
     def _hello(self, packet: bytes, bus: int | None) -> bool:
         """A process has started anew: it gets what it has missed."""
@@ -137,7 +141,8 @@ class Loop:
         for frame in frames:
             device = device_of(frame)
             self.unsent.discard(device)
-            if not channel.send(self.bus_of[device], frame):
+            sent = caused(frame, self.arrived_ns) if self.arrived_ns else frame
+            if not channel.send(self.bus_of[device], sent):
                 self.unsent.add(device)
         if self.unsent and not frames:
             for device in tuple(self.unsent):
@@ -145,7 +150,7 @@ class Loop:
                     self.unsent.discard(device)
         if cycle >= self.next_tick:
             self.next_tick = cycle + self.tick_every
-            tick = pack_tick(cycle)
+            tick = pack_tick(cycle, self.due_ns(cycle))
             for bus in self.sockets.fieldbuses:
                 channel.send(bus, tick)
         self._commit(output.commit)
@@ -180,21 +185,18 @@ class Loop:
         if not channel.send(self.sockets.watcher, record):
             self.ask_snapshot = True
 
-    def _snapshot(self) -> None:
-        """All of the state, which takes time to pack: a watcher who does not take it is not tried in every cycle."""
-        cycle, state = self.engine.state.cycle, _encode(self.engine.state)
-        self.ask_snapshot = not channel.send(self.sockets.watcher, pack(Snapshot(cycle, state)))
-        self.snapshot_at = cycle + self.tick_every
+    def due_ns(self, cycle: int) -> int:
+        return self.origin_ns + cycle * self.plan.cell.scan_ns
 
     def stats(self) -> LoopStats:
         return LoopStats(
             self.cycle,
             self.overruns,
-            tuple(self.lateness.counts),
-            self.lateness.sum_ns / 1e9,
-            tuple(self.duration.counts),
-            self.duration.sum_ns / 1e9,
+            self.lateness.times(),
+            self.duration.times(),
             self.dropped,
+            tuple([one.times() for one in self.ages]),
+            self.cpu_max_ns / 1e9,
         )
 
 
@@ -258,8 +260,8 @@ async def _cycles(loop: Loop, cycles: mmap.mmap | None) -> None:
 
     Lateness is that of the first tick that is due, as cyclictest counts it: an overrun hides nothing.
     """
-    period, start = loop.plan.cell.scan_ns, now_ns()
-    ticker = Ticker(start, period)
+    loop.origin_ns = now_ns()
+    ticker = Ticker(loop.origin_ns, loop.plan.cell.scan_ns)
     running = asyncio.get_running_loop()
     stopped = running.create_future()
 
@@ -267,10 +269,10 @@ async def _cycles(loop: Loop, cycles: mmap.mmap | None) -> None:
         passed = ticker.take()
         if not passed or stopped.done():
             return
-        began, due = now_ns(), start + (loop.cycle + 1) * period
+        began, cpu = now_ns(), time.thread_time_ns()
+        loop.lateness.add(began - loop.due_ns(loop.cycle + 1))
         loop.cycle += passed
         loop.overruns += passed - 1
-        loop.lateness.add(began - due)
         try:
             loop.run_cycle(loop.cycle)
         except Exception as fault:  # a half-run cycle is no state to go on from: the process ends and starts anew
@@ -279,6 +281,7 @@ async def _cycles(loop: Loop, cycles: mmap.mmap | None) -> None:
         if cycles is not None:
             _CYCLE.pack_into(cycles, 0, loop.cycle)
         loop.duration.add(now_ns() - began)
+        loop.cpu_max_ns = max(loop.cpu_max_ns, time.thread_time_ns() - cpu)
 
     for bus in loop.sockets.fieldbuses:
         channel.send(bus, _HELLO)

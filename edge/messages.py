@@ -218,16 +218,25 @@ class Commit(msgspec.Struct, frozen=True, tag="commit"):
     batches: dict[str, bytes] = {}
 
 
+class Times(msgspec.Struct, frozen=True, array_like=True):
+    """How long something took, often: counts per bucket of BOUNDS_S (the last is the rest), and the sum in s."""
+
+    counts: tuple[int, ...] = ()
+    sum_s: float = 0.0
+
+
 class LoopStats(msgspec.Struct, frozen=True, tag="loop-stats"):
-    """The loop's own figures since its start: counts per bucket (of BOUNDS_S; the last is the rest) and sums in s."""
+    """The loop's own figures since its start. `ages` are those of each device's input frames when they were latched,
+    `cpu_max_s` the most processor time that a cycle took.
+    """
 
     cycle: int
     overruns: int
-    lateness: tuple[int, ...]
-    lateness_sum_s: float
-    duration: tuple[int, ...]
-    duration_sum_s: float
+    lateness: Times
+    duration: Times
     dropped: int
+    ages: tuple[Times, ...] = ()
+    cpu_max_s: float = 0.0
 
 
 class DeviceStats(msgspec.Struct, frozen=True, tag="device-stats"):
@@ -238,8 +247,8 @@ class DeviceStats(msgspec.Struct, frozen=True, tag="device-stats"):
     scans: int
     errors: int
     writes: int
-    scan: tuple[int, ...]
-    scan_sum_s: float
+    scan: Times
+    reaction: Times = Times()
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):

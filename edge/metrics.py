@@ -2,7 +2,7 @@
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from drivers.value import is_good
 from edge import __version__
-from edge.messages import BOUNDS_S
+from edge.messages import BOUNDS_S, Times
 from edge.view import View
 
 ALARM_KINDS = ("interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss", "stood-still", "record")
@@ -47,11 +47,14 @@ class ViewCollector(Collector):
         if loop is None:
             return
         lateness = HistogramMetricFamily("edge_cycle_lateness_seconds", "How late a scan cycle began.")
-        lateness.add_metric([], _buckets(loop.lateness), loop.lateness_sum_s)
+        lateness.add_metric([], *_buckets(loop.lateness))
         yield lateness
         duration = HistogramMetricFamily("edge_cycle_duration_seconds", "How long a scan cycle took.")
-        duration.add_metric([], _buckets(loop.duration), loop.duration_sum_s)
+        duration.add_metric([], *_buckets(loop.duration))
         yield duration
+        yield GaugeMetricFamily(
+            "edge_cycle_cpu_seconds_max", "The most processor time that a scan cycle took.", value=loop.cpu_max_s
+        )
         yield CounterMetricFamily("edge_cycle_overruns", "Scan cycles that were skipped.", value=loop.overruns)
         yield CounterMetricFamily(
             "edge_records_dropped", "Records of a cycle that the journal missed.", value=loop.dropped
@@ -60,14 +63,28 @@ class ViewCollector(Collector):
     def _devices(self) -> Iterator[Metric]:
         up = GaugeMetricFamily("edge_device_up", "1 while the device answers.", labels=["device", "driver"])
         scan = HistogramMetricFamily("edge_device_scan_seconds", "How long a scan took.", labels=["device"])
+        age = HistogramMetricFamily(
+            "edge_device_age_seconds",
+            "How old the device's inputs were when a scan cycle took them.",
+            labels=["device"],
+        )
+        reaction = HistogramMetricFamily(
+            "edge_device_reaction_seconds",
+            "From the arrival of changed inputs to the device's confirmation of the outputs that changed with them.",
+            labels=["device"],
+        )
         errors = CounterMetricFamily("edge_device_errors", "Scans and writes that failed.", labels=["device"])
+        ages = self.view.loop.ages if self.view.loop is not None else ()
+        for device, times in zip(self.view.devices, ages, strict=False):
+            age.add_metric([device.device.name], *_buckets(times))
         for device in self.view.devices:
             name, stats = device.device.name, device.stats
             up.add_metric([name, device.device.driver], device.up)
             if stats is not None:
-                scan.add_metric([name], _buckets(stats.scan), stats.scan_sum_s)
+                scan.add_metric([name], *_buckets(stats.scan))
+                reaction.add_metric([name], *_buckets(stats.reaction))
                 errors.add_metric([name], stats.errors)
-        yield from (up, scan, errors)
+        yield from (up, scan, age, reaction, errors)
 
     def _tags(self) -> Iterator[Metric]:
         values = GaugeMetricFamily("edge_tag_value", "The value of a good number or bool.", labels=["tag", "unit"])
@@ -118,11 +135,11 @@ def _counter(name: str, text: str, labels: list[str], values: Iterable[tuple[str
     return counter
 
 
-def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Counts per bucket of BOUNDS_S as Prometheus wants them: cumulative, the last one `+Inf`."""
+def _buckets(times: Times) -> tuple[list[tuple[str, float]], float]:
+    """A histogram as Prometheus wants it: cumulative counts per bucket of BOUNDS_S, the last one `+Inf`; the sum."""
     total = 0
     buckets: list[tuple[str, float]] = []
-    for bound, count in zip([*map(repr, BOUNDS_S), "+Inf"], counts, strict=True):
+    for bound, count in zip([*map(repr, BOUNDS_S), "+Inf"], times.counts, strict=True):
         total += count
         buckets.append((bound, total))
-    return buckets
+    return buckets, times.sum_s

@@ -287,7 +287,7 @@ class _Probe:
 
     async def set(self, settings: Settings) -> None:
         """Writes outputs and waits until the device shows them. Raises NotDone."""
-        from edge.fieldbus import as_read_back, write_refusal
+        from edge.outputs import as_read_back, write_refusal
 
         raws = {self.tags.index(tag): as_read_back(tag, value) for tag, value in settings}
         given = {tag.name: f"{_plain(value)} {tag.unit}".rstrip() for tag, value in settings}

@@ -350,8 +350,8 @@ class Terminal:
         steps = [f"{one.name} {batch.active_cycles(one, cycle) * scan_s:.0f} s" for one in batch.steps.values()]
         values = self._values([one.step for one in batch.steps.values()])
         late = ""
-        if self.view.loop is not None and sum(self.view.loop.lateness):
-            mean = self.view.loop.lateness_sum_s / sum(self.view.loop.lateness)
+        if self.view.loop is not None and self.view.loop.lateness.counts:
+            mean = self.view.loop.lateness.sum_s / sum(self.view.loop.lateness.counts)
             late = f"cycle {cycle}, {scan_s * 1e3:g} ms, {mean * 1e6:.0f} us late"
         return "  |  ".join(part for part in (batch.state, ", ".join(steps), values, late) if part)
 

@@ -15,10 +15,13 @@ from tests.watched import WatchedLoop, plan
 NAMES = {
     "edge_cycle_lateness_seconds",
     "edge_cycle_duration_seconds",
+    "edge_cycle_cpu_seconds_max",
     "edge_cycle_overruns",
     "edge_records_dropped",
     "edge_device_up",
     "edge_device_scan_seconds",
+    "edge_device_age_seconds",
+    "edge_device_reaction_seconds",
     "edge_device_errors",
     "edge_tag_value",
     "edge_tag_quality",
@@ -87,6 +90,17 @@ def test_devices(running):
     assert found["edge_device_errors_total", ("device", "mixer")] == 3
     assert found["edge_device_scan_seconds_count", ("device", "mixer")] == 40
     assert found["edge_device_scan_seconds_sum", ("device", "mixer")] == 0.01
+
+
+def test_how_old_inputs_are_and_how_long_a_reaction_takes(running):
+    found = samples(running)
+    assert found["edge_device_age_seconds_count", ("device", "mixer")] == 4
+    assert found["edge_device_age_seconds_sum", ("device", "mixer")] == 0.004
+    assert found["edge_device_age_seconds_bucket", ("device", "mixer"), ("le", "0.001")] == 4
+    assert found["edge_device_age_seconds_count", ("device", "conveyor")] == 0
+    assert found["edge_device_reaction_seconds_count", ("device", "mixer")] == 2
+    assert found["edge_device_reaction_seconds_sum", ("device", "mixer")] == 0.002
+    assert found["edge_cycle_cpu_seconds_max",] == 0.0003
 
 
 def test_histograms_are_cumulative(running):

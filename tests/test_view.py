@@ -384,8 +384,8 @@ def test_the_log_is_bounded_and_numbered(watch):
 
 def test_figures(watch):
     watch.run(2)
-    watch.view.feed(pack(LoopStats(77, 4, histogram(1), 0.1, histogram(2), 0.2, 5)))
-    watch.view.feed(pack(DeviceStats(1, True, 10, 3, 2, histogram(10), 0.4)))
+    watch.view.feed(pack(LoopStats(77, 4, histogram(0.1, 1), histogram(0.2, 2), 5)))
+    watch.view.feed(pack(DeviceStats(1, True, 10, 3, 2, histogram(0.4, 10))))
     state = watch.view.state()
     assert (state["cycle"], state["loop"]["overruns"], state["loop"]["dropped"]) == (77, 4, 5)
     assert (state["devices"]["conveyor"]["scans"], state["devices"]["conveyor"]["errors"]) == (10, 3)

@@ -25,6 +25,7 @@ from edge.messages import (
     Hello,
     LoopStats,
     Snapshot,
+    Times,
     pack,
     pack_events,
     unpack_inward,
@@ -158,8 +159,8 @@ def plan() -> Plan:
     return Plan(found, (), {recipe.name: recipe for recipe in recipes})
 
 
-def histogram(*counts: int) -> tuple[int, ...]:
-    return (*counts, *[0] * (len(BOUNDS_S) + 1 - len(counts)))
+def histogram(sum_s: float, *counts: int) -> Times:
+    return Times((*counts, *[0] * (len(BOUNDS_S) + 1 - len(counts))), sum_s)
 
 
 class WatchedLoop:
@@ -247,8 +248,10 @@ class WatchedLoop:
             sent.append(pack(Snapshot(self.cycle, msgspec.msgpack.encode(self.engine.state))))
             self.snapshot = False
         if self.cycle % 50 == 0:
-            sent.append(pack(LoopStats(self.cycle, 2, histogram(5, 3), 1e-4, histogram(0, 8), 2e-4, 0)))
-            sent.append(pack(DeviceStats(0, True, 40, 3, 4, histogram(0, 0, 0, 20, 20), 0.01)))
+            ages = (histogram(0.004, *[0] * 7, 4), histogram(0.0))
+            sent.append(pack(LoopStats(self.cycle, 2, histogram(1e-4, 5, 3), histogram(2e-4, 0, 8), 0, ages, 3e-4)))
+            reaction = histogram(0.002, *[0] * 7, 2)
+            sent.append(pack(DeviceStats(0, True, 40, 3, 4, histogram(0.01, 0, 0, 0, 20, 20), reaction)))
         for packet in sent:
             channel.send(self.socket, packet)
         return sent

@@ -1,0 +1,74 @@
+"""The input frames of one device: its raw values in the tags' units, packed anew only where a scan has changed them."""
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+
+from drivers.value import BAD_OUT_OF_RANGE, Scan, Value, from_raw, is_good
+from edge.cell import Tag
+from edge.image import Layout
+
+FULL_FRAME_NS = 1_000_000_000
+"""A full frame goes out at least this often, so that a reader who has missed one has the values again."""
+
+
+class Inputs:
+    """What a device's scans gave, as frames for the loop. `send` gives a frame to it, and whether it has gone out."""
+
+    def __init__(self, layout: Layout, tags: Sequence[Tag], send: Callable[[bytes], bool]) -> None:
+        self._layout = layout
+        self._tags = tags
+        self._send = send
+        self._scaled = [(place, tag.scale.from_raw) for place, tag in enumerate(tags) if tag.scale is not None]
+        self._floats = [place for place, tag in enumerate(tags) if tag.type.kind == "float"]
+        self._packed: tuple[int, bytes] | None = None
+        self._time_ns = 0
+        self._full_at_ns = 0
+
+    def take(self, scan: Scan) -> bool:
+        """A scan's values, converted only where there is something new; gives whether there was."""
+        self._time_ns = scan.time_ns
+        if not scan.changed and self._packed is not None:
+            return False
+        self._packed = self._layout.pack_body(*self._converted(scan), scan.times)
+        self._full_at_ns = 0
+        return True
+
+    def forget(self) -> None:
+        """The device is lost: its next scan is new, whatever it brings."""
+        self._packed = None
+
+    def send(self, number: int, now_ns: int, *, full: bool = False) -> None:
+        """The frame of scan `number`, which came at `now_ns`: its values, or that none has changed since the last."""
+        if self._packed is None:
+            return
+        if not full and now_ns < self._full_at_ns:
+            self._send(self._layout.pack_unchanged(number, now_ns, self._time_ns))
+            return
+        gone = self._send(self._layout.with_body(number, now_ns, self._time_ns, self._packed))
+        self._full_at_ns = now_ns + FULL_FRAME_NS if gone else 0
+
+    def send_bad(self, number: int, now_ns: int, status: int) -> None:
+        """The device has not answered for too long: all its values have this status, until its next scan."""
+        count = len(self._tags)
+        self._send(self._layout.pack_input(number, now_ns, self._time_ns, [None] * count, [status] * count))
+        self._packed = None
+
+    def _converted(self, scan: Scan) -> tuple[Sequence[Value | None], Sequence[int] | None]:
+        """Values in the tags' units, and their StatusCodes, None where all are good."""
+        raw = scan.values
+        if not any(scan.statuses):
+            try:
+                finite = isfinite(sum([raw[place] for place in self._floats]))  # type: ignore[misc]
+            except TypeError:  # a None among them
+                finite = False
+            if finite:
+                values = list(raw)
+                for place, scaled in self._scaled:
+                    values[place] = scaled(raw[place])  # type: ignore[arg-type]
+                return values, None
+        found = [from_raw(one, tag.scale) for one, tag in zip(raw, self._tags, strict=True)]
+        statuses = [
+            BAD_OUT_OF_RANGE if value is None and is_good(status) else status
+            for value, status in zip(found, scan.statuses, strict=True)
+        ]
+        return found, statuses if any(statuses) else None

@@ -1,0 +1,79 @@
+"""When a scan begins: so that its answer is there just before the tick that uses it, and its connection free after it.
+
+The loop takes inputs only at its ticks. An answer that comes just after one lies for a whole scan; one that comes long
+before is old when it is used. So a fieldbus process knows the ticks (the loop tells it), learns how long each device
+takes to answer, and begins each scan that much earlier. All times are ns of CLOCK_MONOTONIC, which every process of a
+machine shares; nothing here asks a clock.
+"""
+
+from collections import deque
+
+WINDOW = 200
+"""Response times that are remembered."""
+STRAYS = 3
+"""Of so many in the window the longest are not waited for: one stall is no reason to be early ever after."""
+MARGIN_NS = 150_000
+"""What an answer is to be there before its tick, by the slowest of the window that counts."""
+_GRAIN_NS = 50_000
+_LOOK = 10
+
+
+class Phase:
+    """The loop's ticks: cycle n is due at `origin_ns` + n scans. Until the loop is heard, any grid is as good."""
+
+    def __init__(self, scan_ns: int) -> None:
+        self.scan_ns = scan_ns
+        self.origin_ns = 0
+
+    def hear(self, cycle: int, due_ns: int) -> None:
+        """The loop says when a cycle is due; one that has started anew has other ticks from now on."""
+        self.origin_ns = due_ns - cycle * self.scan_ns
+
+    def tick(self, time_ns: int) -> int:
+        """The first tick at or after a time."""
+        return time_ns + (self.origin_ns - time_ns) % self.scan_ns
+
+
+class Lead:
+    """How long before its tick a device's scan is to begin, from how long its scans took lately.
+
+    In steps of 50 µs, so that devices of one kind begin together and one wake-up serves them all.
+    """
+
+    def __init__(self) -> None:
+        self.lead_ns = 0
+        self._recent: deque[int] = deque(maxlen=WINDOW)
+        self._until_look = 1
+
+    def add(self, took_ns: int) -> None:
+        """A scan took so long, from its planned beginning to its frame's being on its way."""
+        recent = self._recent
+        recent.append(took_ns)
+        self._until_look -= 1
+        if not self._until_look:
+            self._until_look = min(_LOOK, len(recent))
+            strays = min(-(-STRAYS * len(recent) // WINDOW), len(recent) - 1)
+            longest = sorted(recent)[-1 - strays]
+            self.lead_ns = -(-(longest + MARGIN_NS) // _GRAIN_NS) * _GRAIN_NS
+
+
+class Turns:
+    """The scans of one device: one each `every_ns`, each for the tick that comes next then.
+
+    `first_ns` is where its grid begins: devices whose grids are apart share the time between two scans among them.
+    """
+
+    def __init__(self, every_ns: int, first_ns: int) -> None:
+        self.every_ns = every_ns
+        self.wanted_ns = first_ns
+        self.tick_ns = 0
+
+    def next(self, phase: Phase, now_ns: int, lead_ns: int) -> int:
+        """When the next scan begins, not before now; its tick is then `tick_ns`.
+
+        A device that is too slow for the next tick has the one after it; the grid stays where it was.
+        """
+        wanted = self.wanted_ns + self.every_ns
+        self.tick_ns = phase.tick(max(wanted, now_ns + lead_ns, self.tick_ns + 1))
+        self.wanted_ns = wanted + max(0, self.tick_ns - wanted) // self.every_ns * self.every_ns
+        return self.tick_ns - lead_ns
