@@ -5,8 +5,8 @@ Cyclic reads and writes go through our own codec. python-snap7 makes and reads t
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ RETRY_S = 30.0
 """After so long a point that the PLC refused is asked for again: its block may have been downloaded meanwhile."""
 SMALLEST_PDU = 112
 """Bytes of the smallest message that an S7 PLC grants."""
+MOST_JOBS = 8
+"""The most jobs at a time that is asked for: no S7 PLC grants more."""
 MAX_BROWSE_ANSWERS = 100
 
 _PUT_GET = (
@@ -76,7 +78,8 @@ T = TypeVar("T")
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An S7 device of a cell file: `timeout` in s; `pdu`, the bytes of a message to ask for (the PLC may grant less).
 
-    `gap`: the unused bytes that a read may bridge. `depth`: the jobs that may be on their way at a time.
+    `gap`: the unused bytes that a read may bridge. `depth`: the jobs that may be on their way at a time, if the PLC
+    grants as many; `auto` finds out how many it stands. `delay`: the least time from an answer to the next job, in s.
     """
 
     host: str
@@ -86,7 +89,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     timeout: Annotated[float, msgspec.Meta(ge=0.01, le=60, extra={"unit": "s"})] = 1.0
     pdu: Annotated[int, msgspec.Meta(ge=240, le=960)] = 480
     gap: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
-    depth: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    depth: Annotated[int, msgspec.Meta(ge=1, le=MOST_JOBS)] | Literal["auto"] = 1
+    delay: Annotated[float, msgspec.Meta(ge=0, le=10, extra={"unit": "s"})] = 0.0
 
 
 class S7Driver:
@@ -112,7 +116,8 @@ class S7Driver:
         self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
         key = ("s7", settings.host, settings.port, settings.rack, settings.slot)
         transport = Tcp(settings.host, settings.port)
-        self._link = shared(connections, key, transport, ClientCodec, timeout_s=settings.timeout, depth=settings.depth)
+        timeout_s, depth, delay_s = settings.timeout, settings.depth, settings.delay
+        self._link = shared(connections, key, transport, ClientCodec, timeout_s=timeout_s, depth=depth, delay_s=delay_s)
         assert isinstance(self._link.codec, ClientCodec)
         self._codec = self._link.codec
 
@@ -141,14 +146,16 @@ class S7Driver:
             raise DeviceError(f"no connection to {where}: {error.text}", hint, status=error.status) from error
         if confirmed[1] & 0xF0 != s7.CC:
             raise DeviceError(f"{where} is not there, or has no connection left", hint, status=BAD_CONFIGURATION)
-        granted, depth = await self._ask(s7.setup_request(chosen.pdu, chosen.depth), s7.parse_setup_answer)
+        most = MOST_JOBS if chosen.depth == "auto" else chosen.depth
+        granted, depth = await self._ask(s7.setup_request(chosen.pdu, most), s7.parse_setup_answer)
         if granted < SMALLEST_PDU:
             raise DeviceError(f"{link.place} grants messages of {granted} bytes", "is it an S7 PLC?", status=BAD)
-        self._codec.pdu, self._codec.depth = min(granted, chosen.pdu), max(depth, 1)
+        self._codec.pdu = min(granted, chosen.pdu)
+        link.depth.limit(max(depth, 1))
 
-    async def _ask(self, request: bytes, parse: Callable[[bytes], T]) -> T:
+    async def _ask(self, request: bytes, parse: Callable[[bytes], T], *, write: bool = False) -> T:
         """One job and its parsed answer. Raises DeviceError, also where the PLC refuses the whole job."""
-        return self._parsed(await self._link.request(request), parse)
+        return self._parsed(await self._link.request(request, write=write), parse)
 
     def _parsed(self, message: bytes, parse: Callable[[bytes], T]) -> T:
         try:
@@ -205,15 +212,11 @@ class S7Driver:
 
     async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Item, int]]:
         """Reads jobs into the readings; gives the blocks that the PLC refused, with its return codes."""
-        refused: list[tuple[Item, int]] = []
-        depth = min(self._codec.depth, self._settings.depth)
-        for start in range(0, len(jobs), depth):
-            for found in await _all([self._read_job(job) for job in jobs[start : start + depth]]):
-                refused += found
-        return refused
+        messages = await self._link.requests([job.request for job in jobs])
+        return [found for job, message in zip(jobs, messages, strict=True) for found in self._take(job, message)]
 
-    async def _read_job(self, job: ReadJob) -> list[tuple[Item, int]]:
-        message = await self._link.request(job.request)
+    def _take(self, job: ReadJob, message: bytes) -> list[tuple[Item, int]]:
+        """An answer into the readings; gives what it refuses."""
         answer = message[6:]  # from the lengths on: what is before differs from one answer to the next
         if answer == self._seen.get(job.request) and message[1] == s7.ACK_DATA:
             return []
@@ -307,7 +310,7 @@ class S7Driver:
             else:
                 items.append((index, *found))
         for job in write_jobs(items, self._codec.pdu):
-            codes = await self._ask(job.request, job.parse)
+            codes = await self._ask(job.request, job.parse, write=True)
             statuses.update({index: _written(code) for index, code in zip(job.points, codes, strict=True)})
         return statuses
 
@@ -377,16 +380,3 @@ def _written(code: int) -> int:
     if code == s7.OK:
         return GOOD
     return BAD_NOT_WRITABLE if code == s7.NO_ACCESS else _ITEM_ERRORS.get(code, _OTHER_ERROR)[0]
-
-
-async def _all(reads: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Runs all to their end, then raises the first error."""
-    if len(reads) == 1:
-        return [await reads[0]]
-    results = await asyncio.gather(*reads, return_exceptions=True)
-    done: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        done.append(result)
-    return done

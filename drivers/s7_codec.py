@@ -174,12 +174,11 @@ def parse_connect(tpdu: bytes) -> Connect:
 class ClientCodec:
     """A client's `drivers.link.Codec`: requests are S7 messages, or (once, first) a COTP connection request.
 
-    `pdu` bytes of a message and `depth` jobs at a time: who sets communication up puts here what the PLC grants.
+    `pdu`: the bytes of a message; who sets communication up puts here what the PLC grants.
     """
 
     def __init__(self) -> None:
         self.pdu = DEFAULT_PDU
-        self.depth = 1
         self._reference = 0
         self.reset()
 

@@ -20,9 +20,9 @@ from drivers import s7 as s7_driver
 from drivers import s7_codec as s7
 from drivers.blocks import Field, unpacker
 from drivers.driver import DeviceError, Point
-from drivers.link import Link
 from drivers.s7 import S7Driver, Settings
 from drivers.s7_address import Place
+from drivers.s7_codec import ClientCodec
 from drivers.s7_jobs import Item, pack, read_jobs, side_by_side, write_jobs
 from drivers.value import (
     BAD_CONFIGURATION,
@@ -95,18 +95,21 @@ class Asked(list[bytes]):
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     requests = Asked()
-    send = Link.request
+    encode, feed = ClientCodec.encode, ClientCodec.feed
 
-    async def request(link: Link, payload: bytes) -> bytes:
-        requests.append(payload)
+    def sent(codec: ClientCodec, request: bytes) -> tuple[int, bytes]:
+        requests.append(request)
         requests.now += 1
         requests.most = max(requests.most, requests.now)
-        try:
-            return await send(link, payload)
-        finally:
-            requests.now -= 1
+        return encode(codec, request)
 
-    monkeypatch.setattr(Link, "request", request)
+    def received(codec: ClientCodec, data: bytes) -> list[tuple[int, bytes]]:
+        answers = feed(codec, data)
+        requests.now -= len(answers)
+        return answers
+
+    monkeypatch.setattr(ClientCodec, "encode", sent)
+    monkeypatch.setattr(ClientCodec, "feed", received)
     return requests
 
 
@@ -187,6 +190,16 @@ async def test_no_more_jobs_at_a_time_than_the_plc_grants(
         plc.write(79, 5)
         assert [reading.value for reading in await driver.scan()] == [0] * 79 + [5]
         assert asked.most == most
+
+
+async def test_how_many_jobs_at_a_time_is_found_out(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `depth: auto`: more than one where it is granted, never more than that."""
+    monkeypatch.setattr(s7_plc, "PARALLEL_JOBS", 3)
+    scattered = points(*[(f"DB1.DBW{n * 4}", "uint16") for n in range(160)])
+    async with simulated(scattered, depth="auto") as (_, settings), connected(settings, scattered) as driver:
+        for _ in range(100):
+            assert set((await driver.scan()).statuses) == {GOOD}
+        assert 2 <= asked.most <= 3
 
 
 @pytest.mark.parametrize(("gap", "jobs"), [(0, 3), (1, 3), (2, 1)])
