@@ -21,7 +21,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, field
 
-from edge.shape import Condition, Expression, Form, Name, Seconds
+from edge.shape import Condition, Expression, Form, Name, Seconds, read_expression
 from edge.source import Node
 
 Fault = Literal["lost", "slow", "bad", "stuck", "spike", "drift", "cut"]
@@ -125,13 +125,17 @@ class Ends(Form, frozen=True):
     ] = ()
 
 
+_Answer = Annotated[
+    Node, Meta(extra={"read": read_expression}, extra_json_schema={"type": ["string", "number", "boolean", "null"]})
+]
 _Parameters = Annotated[
     dict[Name, Expression], Meta(description="Parameters of the recipe; their defaults if left out.")
 ]
 _Answers = Annotated[
-    dict[str, Expression],
+    dict[str, _Answer],
     Meta(
-        description="What the operator answers as soon as it is asked, by the question's `into` or its step.",
+        description="What the operator answers as soon as it is asked, by the question's `into` or its step; null: not "
+        "at all.",
         examples=[{"label_ok": "yes"}],
     ),
 ]

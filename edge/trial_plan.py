@@ -165,7 +165,7 @@ class _Compiling:
             ends=ends.node.place if ends is not None else place,
             recipe=self.recipe.name,
             parameters=parameters,
-            answers={**self.answers, **self._answers(form.answers, form.place("answers"))},
+            answers=self._answered(form),
             events=tuple(made for one in form.happens if (made := self._event(one)) is not None),
             wishes=tuple(made for one in form.expect if (made := self._wish(one)) is not None),
             always=(*self.always, *self._always(form.always)),
@@ -227,6 +227,12 @@ class _Compiling:
             if value is not None:
                 found[name] = value
         return found
+
+    def _answered(self, form: TrialForm) -> dict[str, Value]:
+        """The answers of a test, and those of the file that it does not give otherwise; null: none."""
+        own = {name: node for name, node in form.answers.items() if node.quoted or node.text != "null"}
+        others = {name: value for name, value in self.answers.items() if name not in form.answers}
+        return others | self._answers(own, form.place("answers"))
 
     def _answer(self, name: str, prompt: Prompt, node: Node) -> Value | None:
         match prompt.kind:
