@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import msgspec
 
 from drivers.driver import AddressError, DeviceError, Node, Point
 from drivers.identity import Identity
-from drivers.opcua_node import BUILT_IN, NodeAddress, convert, format_address, kind_number, parse_address, refusal
+from drivers.opcua_codec import READ, encode_node_id, read_parameters
+from drivers.opcua_image import Batch, Image
+from drivers.opcua_node import BUILT_IN, NodeAddress, format_address, kind_number, parse_address, refusal
 from drivers.opcua_session import OpcUaSettings, Session, library, load_identity, open_session
+from drivers.opcua_subscription import Subscription
 from drivers.value import (
     BAD_NODE_UNKNOWN,
     BAD_NOT_CONNECTED,
-    BAD_NOT_READABLE,
-    BAD_WAITING,
     GOOD,
     Scan,
     Value,
@@ -30,42 +30,41 @@ T = TypeVar("T")
 
 BROWSE_NODES = 10_000
 BROWSE_DEPTH = 12
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_LAST_NS = 2**63 - 1
-_DENIED = 0x801F_0000  # BadUserAccessDenied
-_NO_ATTRIBUTE = 0x8035_0000  # BadAttributeIdInvalid
 _CAN_WRITE = 2  # OPC 10000-3, 8.57 AccessLevelType: CurrentWrite
 
 
 class _Nodes(msgspec.Struct, frozen=True):
     """What was looked up on this connection, and the requests that are sent again and again.
 
-    `ids` holds each point's NodeId (None: its namespace is not there), `reads` the points and the request of each
-    batch, `types` the built-in type in which a point is written.
+    `ids` holds each point's NodeId (None: its namespace is not there), `types` the built-in type in which a point is
+    written.
     """
 
     batch: int
     namespaces: list[str]
     ids: list[NodeId | None]
-    reads: list[tuple[list[int], Any]]
+    reads: list[Batch]
     types: dict[int, int]
 
 
 class OpcUaDriver:
-    """One OPC UA server, on asyncua. Every device has a session of its own, and nothing runs between two calls."""
+    """One OPC UA server. Every device has a session of its own, and no task runs between two calls.
+
+    Connecting, writing and browsing go through asyncua, what is cyclic through our own codec on its secure channel.
+    """
 
     Settings: ClassVar[type[msgspec.Struct]] = OpcUaSettings
 
     def __init__(self, settings: OpcUaSettings, points: Sequence[Point], connections: dict[str, Any]) -> None:
-        self.troubles: dict[str, str] = {}
+        self._image = Image(points)
+        self.troubles = self._image.troubles
         self._settings = settings
         self._points = points
         self._addresses: list[NodeAddress] = [parse_address(point.address) for point in points]
         self._own: Identity | None = None
         self._session: Session | None = None
+        self._subscription: Subscription | None = None
         self._nodes = _Nodes(settings.batch, [], [], [], {})
-        self._last = Scan([], [], 0)
 
     @staticmethod
     def check(point: Point) -> None:
@@ -79,28 +78,26 @@ class OpcUaDriver:
         if self._settings.policy != "None" and self._own is None:
             self._own = await load_identity(self._settings)
         session = await open_session(self._settings, self._own)
+        self._image.wait(range(len(self._points)))
         try:
-            self._nodes = await self._look_up(session)
+            self._nodes = nodes = await self._look_up(session)
+            if self._settings.reading == "subscribe":
+                self._subscription = Subscription(session, self._image, nodes.reads, self._settings)
+                await self._subscription.refresh()
         except BaseException:
             await session.end()
             raise
         self._session = session
 
     async def scan(self) -> Scan:
-        session = self._connected()
+        session, image = self._connected(), self._image
         await session.renew()
-        now = time.time_ns()
-        values: list[Value | None] = [None] * len(self._points)
-        statuses, times = [BAD_NODE_UNKNOWN] * len(values), [now] * len(values)
-        for indexes, request in self._nodes.reads:
-            answers = await session.read(request, len(indexes))
-            now = time.time_ns()
-            for index, answer in zip(indexes, answers, strict=True):
-                values[index], statuses[index], times[index] = self._reading(self._points[index], answer, now)
-        last = self._last
-        changed = values != last.values or statuses != last.statuses
-        self._last = Scan(values, statuses, max(times, default=now), changed, times)
-        return self._last
+        if self._subscription is not None:
+            await self._subscription.refresh()
+        else:
+            for read in self._nodes.reads:
+                await session.ask(read.request, partial(read.take, image=image))
+        return image.scan()
 
     async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
         ua = library()
@@ -148,7 +145,7 @@ class OpcUaDriver:
         return [self._described(node, path, *told) for (node, path), told in zip(found, answers, strict=True)]
 
     async def close(self) -> None:
-        session, self._session = self._session, None
+        session, self._session, self._subscription = self._session, None, None
         if session is not None:
             await session.end()
 
@@ -161,29 +158,13 @@ class OpcUaDriver:
             )
         return self._session
 
-    def _reading(self, point: Point, data: DataValue, now_ns: int) -> tuple[Value | None, int, int]:
-        """Value, StatusCode, source time."""
-        time_ns = _time_ns(data.SourceTimestamp) or _time_ns(data.ServerTimestamp) or now_ns
-        status = data.StatusCode.value if data.StatusCode is not None else GOOD
-        if status >> 31:
-            self.troubles[point.name] = f"`{point.address}`: {_bad(status)}"
-            return None, status, time_ns
-        value, wrong, trouble = None, BAD_WAITING, "it has no value yet"
-        if (variant := data.Value) is not None:
-            value, wrong, trouble = convert(
-                variant.Value, variant.VariantType.value, bool(variant.is_array), point.type
-            )
-        if trouble:
-            self.troubles[point.name] = f"`{point.address}`: {trouble}"
-            return None, wrong, time_ns
-        self.troubles.pop(point.name, None)
-        return value, status, time_ns
-
     async def _look_up(self, session: Session) -> _Nodes:
         """The server's namespaces and limits, the points' NodeIds, the types of those that are written."""
         ua = library()
-        limits = "Server_ServerCapabilities_OperationLimits_MaxNodesPer"
-        asked = ("Server_NamespaceArray", f"{limits}Read", f"{limits}Write")
+        limits = "Server_ServerCapabilities_OperationLimits_Max"
+        asked = ["Server_NamespaceArray", f"{limits}NodesPerRead", f"{limits}NodesPerWrite"]
+        if self._settings.reading == "subscribe":
+            asked.append(f"{limits}MonitoredItemsPerCall")
         server = [ua.NodeId(getattr(ua.ObjectIds, name)) for name in asked]
         answers = await _attributes(session, server, (ua.AttributeIds.Value,), self._settings.batch)
         array, *most = [_plain(answer) for (answer,) in answers]
@@ -191,11 +172,7 @@ class OpcUaDriver:
         namespaces = [str(uri) for uri in cast("list[Any]", array)] if isinstance(array, list) else []
         ids = [self._node_id(at, namespaces) for at in range(len(self._points))]
         known = [(index, node) for index, node in enumerate(ids) if node is not None]
-        reads: list[tuple[list[int], Any]] = []
-        for part in _parts(known, batch):
-            wanted = [ua.ReadValueId(node, ua.AttributeIds.Value) for _, node in part]
-            request = ua.ReadParameters(0, ua.TimestampsToReturn.Both, wanted)
-            reads.append(([index for index, _ in part], request))
+        reads = [_read(session, part) for part in _runs(known, batch)]
         written = [(index, node) for index, node in known if self._points[index].writable]
         asked = (ua.AttributeIds.DataType, ua.AttributeIds.Value)
         answers = await _attributes(session, [node for _, node in written], asked, batch)
@@ -203,11 +180,11 @@ class OpcUaDriver:
         return _Nodes(batch, namespaces, ids, reads, types)
 
     def _node_id(self, at: int, namespaces: Sequence[str]) -> NodeId | None:
-        address, point = self._addresses[at], self._points[at]
+        address = self._addresses[at]
         index = address.index(namespaces)
         if index is None:
             offered = ", ".join(f"`{uri}`" for uri in namespaces[1:]) or "none of its own"
-            self.troubles[point.name] = f"`{point.address}`: the server has no such namespace; it has {offered}"
+            self._image.refuse(at, BAD_NODE_UNKNOWN, f"the server has no such namespace; it has {offered}")
             return None
         return library().NodeId(address.identifier, index)
 
@@ -219,6 +196,12 @@ class OpcUaDriver:
         array = "[]" if (_plain(rank) or 0) > 0 or (value.Value is not None and value.Value.is_array) else ""
         address = format_address(node.NamespaceIndex, node.Identifier, self._nodes.namespaces)
         return Node(address, name + array, path, bool((_plain(access) or 0) & _CAN_WRITE))
+
+
+def _read(session: Session, nodes: Sequence[tuple[int, NodeId]]) -> Batch:
+    """The points of a row, read in one request."""
+    encoded = [encode_node_id(node.NamespaceIndex, node.Identifier) for _, node in nodes]
+    return Batch(nodes[0][0], encoded, session.request(READ, read_parameters(encoded)))
 
 
 async def _attributes(
@@ -274,24 +257,16 @@ def _plain(data: DataValue) -> Any:
     return data.Value.Value if data.Value is not None else None
 
 
-def _bad(status: int) -> str:
-    """What a bad status of one node means, and what to do."""
-    if status == BAD_NODE_UNKNOWN:
-        return "the server has no such node; compare it with the server's address space, mind capitals"
-    if status in (_DENIED, BAD_NOT_READABLE):
-        return "the server does not let this user read it; allow it there"
-    if status == _NO_ATTRIBUTE:
-        return "this node is no variable; give the NodeId of a variable"
-    name, doc = library().status_codes.get_name_and_doc(status)
-    return f"the server says {name}: {doc}"
-
-
-def _time_ns(stamp: datetime | None) -> int:
-    """ns since 1970; 0 where there is no time, or none that can be meant."""
-    if stamp is None:
-        return 0
-    time_ns = (stamp - _EPOCH) // _MICROSECOND * 1000
-    return time_ns if 0 < time_ns <= _LAST_NS else 0
+def _runs(nodes: Sequence[tuple[int, T]], size: int) -> Iterator[list[tuple[int, T]]]:
+    """Parts of at most `size` whose points have numbers in a row."""
+    run: list[tuple[int, T]] = []
+    for node in nodes:
+        if run and (len(run) == size or node[0] != run[-1][0] + 1):
+            yield run
+            run = []
+        run.append(node)
+    if run:
+        yield run
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -102,11 +102,11 @@ def convert(value: Any, built_in: int, is_array: bool, kind: DataType) -> tuple[
     """
     if is_array:
         return None, BAD_TYPE_MISMATCH, "it is an array, and a tag is one value: give a node that is a scalar"
-    if value is None:
-        return ("", GOOD, "") if built_in == STRING == kind_number(kind) else (None, BAD_WAITING, "it has no value yet")
     found = BUILT_IN.get(built_in)
-    if found is None:
+    if found is None and built_in != 0:
         return None, BAD_TYPE_MISMATCH, f"it is OPC UA's built-in type {built_in}: neither number nor bool nor text"
+    if value is None or found is None:
+        return ("", GOOD, "") if built_in == STRING == kind_number(kind) else (None, BAD_WAITING, "it has no value yet")
     if found.kind != kind.kind:
         declare = "string[80]" if found.kind == "string" else found.name
         return None, BAD_TYPE_MISMATCH, f"it is {found.name} at the server, not {kind.name}: declare `type: {declare}`"
@@ -133,6 +133,12 @@ def refusal(value: Value, node: DataType) -> int:
     if node.kind == "int" and not isinstance(value, int):
         return BAD_TYPE_MISMATCH
     return GOOD if node.low <= value <= node.high else BAD_OUT_OF_RANGE
+
+
+def fits_always(built_in: int, kind: DataType) -> bool:
+    """Whether every value of a built-in type is one of the declared type, so that none needs a look."""
+    found = BUILT_IN[built_in]
+    return found.kind == kind.kind != "string" and kind.low <= found.low and found.high <= kind.high
 
 
 def kind_number(kind: DataType) -> int:

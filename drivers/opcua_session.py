@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from drivers import identity
+from drivers import identity, opcua_codec, opcua_wire
 from drivers.driver import DeviceError, File
 from drivers.identity import Identity, Secret
+from drivers.link import FramingError
+from drivers.opcua_codec import Request, ServiceFault
 from drivers.value import (
     BAD_CERTIFICATE_UNTRUSTED,
     BAD_COMMUNICATION,
@@ -76,6 +78,7 @@ _REFUSALS: dict[int, tuple[str, str]] = {
 class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An OPC UA server. `timeout` in seconds for each request (connecting has four), `batch` nodes in a request.
 
+    `mode` poll reads every node at each scan; subscribe has the server tell what changed, at most once `every`.
     `trust` is the path of the server's certificate, PEM or DER: where it is given no other server is spoken to.
     `certificate` and `key` are edge's own; without them edge makes its own once and keeps it. In a
     cell or endpoints file these paths, and that of the password, are relative to that file.
@@ -91,6 +94,8 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: File | None = None
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
+    reading: Literal["poll", "subscribe"] = msgspec.field(default="poll", name="mode")
+    every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1
 
     def __post_init__(self) -> None:
         if isinstance(self.password, str):
@@ -146,8 +151,50 @@ class Session:
     def lost(self) -> bool:
         return _transport(self._client) is None
 
+    def request(self, service: int, parameters: bytes, *, patient: bool = False) -> Request:
+        """A request of this session, to be sent again and again; to one that is `patient` an answer may take long."""
+        from asyncua.ua.ua_binary import nodeid_to_binary
+
+        token = nodeid_to_binary(self._service.session.authentication_token)
+        return opcua_codec.request(service, token, parameters, 0 if patient else round(self._settings.timeout * 1000))
+
+    def post(self, request: Request) -> asyncio.Future[bytes]:
+        """Sends a request that is not waited for (`Wire.ask`). Raises DeviceError where there is no connection."""
+        try:
+            wire = opcua_wire.wire_of(self._client)
+            if wire is None:
+                raise ConnectionError
+            return wire.ask(request)
+        except OSError as error:
+            raise self.told(error) from error
+
+    async def ask(self, request: Request, decode: Callable[[bytes], T]) -> T:
+        """What follows the ResponseHeader of the answer, decoded. A failure ends the session: DeviceError."""
+        try:
+            return await self.attempt(request, decode)
+        except ServiceFault as error:
+            raise await self.give_up(error) from error
+
+    async def attempt(self, request: Request, decode: Callable[[bytes], T]) -> T:
+        """As `ask`, but a request that the server refuses does not end the session: ServiceFault."""
+        try:
+            async with asyncio.timeout(self._settings.timeout):
+                return decode(await self.post(request))
+        except ServiceFault:
+            raise
+        except Exception as error:
+            raise await self.give_up(error) from error
+
+    async def give_up(self, error: Exception) -> DeviceError:
+        """Ends a session after a failure, which is given in words."""
+        await _end(self._client, self._settings.timeout, politely=not isinstance(error, OSError | FramingError))
+        return self.told(error)
+
+    def told(self, error: Exception) -> DeviceError:
+        return _told(error, self._settings, self._own)
+
     async def read(self, request: Any, count: int) -> list[DataValue]:
-        """The cyclic read: one ReadRequest, one answer."""
+        """A ReadRequest now and then."""
         return await self._ask(self._service.read(request), count)
 
     async def write(self, request: Any, count: int) -> list[int]:
@@ -169,8 +216,7 @@ class Session:
                 text = f"{self._settings.server} answered {len(results)} of {count} items"
                 raise DeviceError(text, _SMALLER, status=BAD_COMMUNICATION)
         except Exception as error:
-            await _end(self._client, self._settings.timeout, politely=not isinstance(error, OSError))
-            raise _told(error, self._settings, self._own) from error
+            raise await self.give_up(error) from error
         return results
 
     async def renew(self) -> None:
@@ -261,10 +307,8 @@ class _LogIn:
         return Session(self.settings, self.own, self.client)
 
     def _new_client(self) -> Any:
-        from asyncua.client.client import Client
-
-        parts = urlsplit(self.settings.url)
-        client = Client(parts._replace(netloc=self.settings.server).geturl(), timeout=self.settings.timeout)
+        url = urlsplit(self.settings.url)._replace(netloc=self.settings.server).geturl()
+        client: Any = opcua_wire.new_client(url, self.settings.timeout)
         client.name = client.description = "edge"
         client.product_uri = "urn:edge"
         client.application_uri = self.own.uri if self.own is not None else identity.application_uri()
@@ -369,8 +413,8 @@ class _LogIn:
 
 
 def _transport(client: Any) -> asyncio.Transport | None:
-    protocol = client.uaclient.protocol
-    return protocol.transport if protocol is not None else None
+    wire = opcua_wire.wire_of(client)
+    return wire.transport if wire is not None else None
 
 
 async def _end(client: Any, deadline: float, *, politely: bool) -> None:
@@ -417,8 +461,8 @@ def _told(error: Exception, settings: OpcUaSettings, own: Identity | None) -> De
     if isinstance(error, TimeoutError):
         text = f"{settings.server} did not answer within {settings.timeout:g} s"
         return DeviceError(text, "is an OPC UA server running there, is the network loaded?", status=BAD_TIMEOUT)
-    if isinstance(error, ua.UaStatusCodeError):
-        code = int(getattr(error, "code", 0))
+    if isinstance(error, ServiceFault | ua.UaStatusCodeError):
+        code = error.status if isinstance(error, ServiceFault) else int(getattr(error, "code", 0))
         name, doc = ua.status_codes.get_name_and_doc(code)
         text, hint = _REFUSALS.get(code, (f"answers {name}: {doc}", ""))
         words = {

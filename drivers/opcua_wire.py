@@ -1,0 +1,165 @@
+"""The socket of an OPC UA client: asyncua's, but that chunks are cut and bounded here, and encoded requests go out.
+
+asyncua keeps the secure channel: what it sends and receives, and what is sent here, is secured by the same object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import msgspec
+
+from drivers.link import FramingError
+from drivers.opcua_codec import MAX_CHUNK, MAX_CHUNKS, MAX_MESSAGE, Frames, Request, ServiceFault, open_answer
+
+if TYPE_CHECKING:
+    from asyncua.client.client import Client
+
+SMALLEST_BUFFER = 8192  # OPC 10000-6, 7.1.2.3
+
+
+class Wire(Protocol):
+    """What is used of a client's socket."""
+
+    transport: asyncio.Transport | None
+    stale: int
+    """Answers that came to nothing that was asked."""
+
+    def ask(self, request: Request) -> asyncio.Future[bytes]:
+        """Sends a request; gives what follows its answer's ResponseHeader.
+
+        The future has a ServiceFault, a FramingError or an OSError where there is no good answer; who cancels it
+        drops the answer. Raises ConnectionError where there is no connection.
+        """
+        ...
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    handle: int
+    answer: int
+    future: asyncio.Future[bytes]
+
+
+def new_client(url: str, timeout: float) -> Client:
+    """An asyncua client, not connected, whose socket is a `Wire`."""
+    from asyncua.client.client import Client
+
+    client = Client(url, timeout=timeout)
+    client.max_messagesize, client.max_chunkcount = MAX_MESSAGE, MAX_CHUNKS
+    service: Any = client.uaclient
+
+    def make() -> Any:
+        protocol = _wire_class()(timeout, service.security_policy)
+        protocol.pre_request_hook = service.pre_request_hook
+        service.protocol = protocol
+        return protocol
+
+    service._make_protocol = make
+    return client
+
+
+def wire_of(client: Client) -> Wire | None:
+    return cast("Wire | None", client.uaclient.protocol)
+
+
+@cache
+def _wire_class() -> Any:
+    """Made when it is first needed: its base is in a library that is slow to import."""
+    from asyncua import ua
+    from asyncua.client.ua_client import UASocketProtocol
+    from asyncua.common.utils import Buffer
+    from asyncua.ua import ua_binary
+
+    binary: Any = ua_binary
+
+    class AsyncuaWire(UASocketProtocol):
+        def __init__(self, timeout: float, security_policy: Any) -> None:
+            super().__init__(timeout, security_policy)
+            self.stale = 0
+            self._frames = Frames()
+            self._asked: dict[int, _Asked] = {}
+
+        async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> Any:
+            hello: Any = ua.Hello()
+            hello.EndpointUrl = url
+            hello.ReceiveBufferSize = hello.SendBufferSize = MAX_CHUNK
+            hello.MaxMessageSize, hello.MaxChunkCount = max_messagesize, max_chunkcount
+            if self.transport is None:
+                raise ConnectionError("Connection is not open")
+            acknowledged: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._callbackmap[0] = acknowledged
+            self.transport.write(binary.uatcp_to_binary(ua.MessageType.Hello, hello))
+            async with asyncio.timeout(self.timeout):
+                acknowledge = await acknowledged
+            if min(acknowledge.ReceiveBufferSize, acknowledge.SendBufferSize) < SMALLEST_BUFFER:
+                raise FramingError(f"a buffer of {acknowledge.ReceiveBufferSize} bytes")
+            # asyncua takes what the server receives for what it sends; that is bounded here
+            limits: Any = self._connection.__dict__["_limits"]
+            limits.max_message_size = limits.max_chunk_count = 0
+            return acknowledge
+
+        def ask(self, request: Request) -> asyncio.Future[bytes]:
+            if self.transport is None or self.transport.is_closing():
+                raise ConnectionError("Connection is not open")
+            self._request_handle += 1
+            self._request_id += 1
+            self.revolve_security_token()
+            future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            self._asked[self._request_id] = _Asked(self._request_handle, request.answer, future)
+            message = request.encode(self._request_handle)
+            self.transport.write(self._connection.message_to_binary(message, request_id=self._request_id))
+            return future
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport is None or self.transport.is_closing():
+                return
+            try:
+                for frame in self._frames.feed(data):
+                    self._take(frame)
+            except Exception as error:  # asyncua raises what it likes on bytes that make no sense
+                self._break(error if isinstance(error, FramingError) else FramingError(str(error)))
+
+        def _take(self, frame: bytes) -> None:
+            if not frame.startswith(b"MSG"):
+                self._process_received_data(frame)
+                return
+            buffer = Buffer(frame)
+            message = self._connection.receive_from_header_and_body(binary.header_from_binary(buffer), buffer)
+            if message is not None:
+                self._call_callback(message.request_id(), message.body())
+
+        def _call_callback(self, request_id: int, body: Any) -> None:
+            asked = self._asked.pop(request_id, None)
+            if asked is None:
+                if request_id in self._callbackmap:
+                    super()._call_callback(request_id, body)
+                else:
+                    self.stale += 1
+                return
+            try:
+                answer = open_answer(body.read(len(body)), asked.handle, asked.answer)
+            except (ServiceFault, FramingError) as error:
+                if not asked.future.done():
+                    asked.future.set_exception(error)
+                if isinstance(error, FramingError):
+                    raise
+            else:
+                if not asked.future.done():
+                    asked.future.set_result(answer)
+
+        def _fail_all_pending(self, exc: Exception) -> None:
+            super()._fail_all_pending(exc)
+            for asked in self._asked.values():
+                if not asked.future.done():
+                    asked.future.set_exception(exc)
+            self._asked.clear()
+
+        def _break(self, error: Exception) -> None:
+            """Ends a connection whose peer cannot be understood."""
+            self._fail_all_pending(error)
+            if self.transport is not None:
+                self.transport.abort()
+
+    return AsyncuaWire
