@@ -159,7 +159,9 @@ def _reason(error: OSError) -> str:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """In one piece, so that it stays one where standard output is a socket that keeps the bounds of packets."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def up(cell: Cell, plant: Plant, options: Options) -> int:

@@ -91,7 +91,7 @@ class Up:
     def ready(self):
         wait_for(lambda: self.endpoints.exists() or self.process.poll() is not None, "the start")
         assert self.process.poll() is None, self.said
-        wait_for(lambda: "endpoints:" in self.said, "the list")
+        wait_for(lambda: " simulated PLC" in self.said, "the list")
         return self
 
     def pids(self):
@@ -294,7 +294,7 @@ def test_a_frozen_plc_does_not_keep_the_others_or_the_end_waiting(up, cell):
 def test_an_old_endpoints_file_is_not_taken_for_a_new_one(up, cell, tmp_path):
     (tmp_path / "endpoints.yaml").write_text("mixer: {host: 10.0.0.1}\n")
     rig = up(cell)
-    wait_for(lambda: "endpoints:" in rig.said, "the list")
+    wait_for(lambda: " simulated PLC" in rig.said, "the list")
     assert set(yaml.safe_load(rig.endpoints.read_text())) == {"mixer", "line"}
     assert rig.stop() == 0
 

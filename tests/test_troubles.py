@@ -174,6 +174,129 @@ def test_edge_run_needs_only_what_its_recipe_uses(yard: Path, tmp_path: Path) ->
     assert "Traceback" not in run.stdout + run.stderr
 
 
+# --- simulated controllers that are set up as real ones often are ----------------------------------------------------
+
+SIMULATED = """
+cell: simulated
+devices:
+  good: {driver: modbus, host: 192.168.0.1, every: 20 ms}
+  closed: {driver: s7, host: 192.168.0.2}
+  blocks: {driver: s7, host: 192.168.0.3, every: 20 ms}
+  slave: {driver: modbus, host: 192.168.0.4, every: 20 ms}
+  slow: {driver: modbus, host: 192.168.0.5, timeout: 100 ms}
+  stranger: {driver: opcua, url: "opc.tcp://192.168.0.6", security: None, user: edge, password: {credential: pw}}
+  robot: {driver: opcua, url: "opc.tcp://192.168.0.7", every: 20 ms}
+tags:
+  good:
+    level: {at: input:0, type: uint16, unit: L}
+    valve: {at: coil:0, type: bool, access: write, failsafe: false}
+  closed: {a: {at: DB1.DBW0, type: int16}}
+  blocks:
+    free: {at: DB1.DBW0, type: int16}
+    hidden: {at: DB2.DBW0, type: int16}
+    lamp: {at: DB2.DBX4.0, type: bool, access: write, failsafe: false}
+  slave:
+    speed: {at: holding:0, type: uint16}
+    far: {at: holding:41, type: uint16}
+    weight: {at: input:0, type: uint16}
+  slow: {a: {at: holding:0, type: uint16}}
+  stranger: {a: {at: "ns=2;s=A", type: int32}}
+  robot:
+    state: {at: "ns=2;s=State", type: int32}
+    secret: {at: "ns=2;s=Secret", type: int32}
+    program: {at: "ns=2;s=Program", type: int32, access: write, failsafe: 0}
+"""
+SIMULATED_PLANT = """
+constants: {good.level: 7 L}
+controllers:
+  closed: {put_get: false}
+  blocks: {optimized: [DB2]}
+  slave: {functions: [3], unmapped: [holding:40-47]}
+  slow: {answer_time: 5 s}
+  stranger: {user: maria}
+  robot: {not_readable: ["ns=2;s=Secret"], not_writable: ["ns=2;s=Program"]}
+"""
+SIMULATED_AWAY = {
+    "closed": r"does not let edge read or write \(in TIA Portal permit access with PUT/GET communication",
+    "slow": r"127.0.0.1:\d+ (does|did) not answer",
+    "stranger": r"refuses the user `edge`: .*\(compare `user` and `password`",
+}
+SIMULATED_REFUSED = {
+    "blocks.hidden": r"DB2.DBW0: .*in TIA Portal switch off `Optimized block access` of DB2",
+    "blocks.lamp": r"DB2.DBX4.0: .*in TIA Portal switch off `Optimized block access` of DB2",
+    "slave.far": r"the device has no holding register 41; addresses count from 0",
+    "slave.weight": r"the device has no input registers at all; is it another area",
+    "robot.secret": r"`ns=2;s=Secret`: the server does not let this user read it; allow it there",
+}
+SIMULATED_GOOD = {
+    "good.level": 7,
+    "good.valve": False,
+    "blocks.free": 0,
+    "slave.speed": 0,
+    "robot.state": 0,
+    "robot.program": 0,
+}
+
+
+@pytest.fixture
+def unhelpful(tmp_path: Path) -> Path:
+    """The folder of a cell most of whose simulated controllers refuse something."""
+    (tmp_path / "cell.yaml").write_text(SIMULATED)
+    (tmp_path / "plant.yaml").write_text(SIMULATED_PLANT)
+    (tmp_path / "fill.yaml").write_text(FILL)
+    return tmp_path
+
+
+def test_edge_tags_of_simulated_controllers(unhelpful: Path, tmp_path: Path) -> None:
+    look = edge("tags", unhelpful, "--simulate", "--once", "--format", "json", "--state", tmp_path / "state")
+    assert look.returncode == 1
+    rows = json.loads(look.stdout)
+    assert {name: row["value"] for name, row in rows.items() if row["value"] is not None} == SIMULATED_GOOD
+    notes = look.stderr.splitlines()
+    for name, text in {**SIMULATED_AWAY, **SIMULATED_REFUSED}.items():
+        (note,) = [note for note in notes if note.startswith(f"edge: {name}: ")]
+        assert re.search(text, note), note
+    assert len(notes) == len(SIMULATED_AWAY) + len(SIMULATED_REFUSED)
+
+
+def test_edge_tags_sets_nothing_that_a_simulated_controller_refuses(unhelpful: Path, tmp_path: Path) -> None:
+    done = edge("tags", unhelpful, "--simulate", "--set", "robot.program=1", "--state", tmp_path / "state")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "robot.program could not be set: the device does not let edge's user set it" in done.stderr
+
+
+def test_edge_run_against_simulated_controllers(unhelpful: Path, tmp_path: Path) -> None:
+    run = edge("run", unhelpful, "fill", "--simulate", "--state", tmp_path / "state")
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"cell simulated: 7 simulated PLCs, plant .*\n +good +modbus +pid", run.stdout)
+    assert "! closed: the PLC at 127.0.0.1" in run.stdout and "PUT/GET" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+
+
+def test_edge_serve_against_simulated_controllers(unhelpful: Path, tmp_path: Path) -> None:
+    with running(Served(tmp_path, unhelpful, "--simulate")) as daemon:
+        troubled = SIMULATED_AWAY.keys() | SIMULATED_REFUSED.keys()
+        state = until(
+            lambda: (state := daemon.state()) and _told(state) >= troubled and state, "an alarm for each trouble"
+        )
+        batch = until(lambda: daemon.post("/api/batches", {"recipe": "fill"})[1].get("batch"), "the start")
+        daemon.await_state(batch, "complete")
+        good = {name: one["value"] for name, one in daemon.state()["tags"].items() if one["quality"] == "good"}
+        assert good == SIMULATED_GOOD
+        assert {name for name, one in state["devices"].items() if not one["up"]} == SIMULATED_AWAY.keys()
+        said = daemon.said
+    for name, text in {**SIMULATED_AWAY, **SIMULATED_REFUSED}.items():
+        lines = re.findall(rf"^.* edge.fieldbus: {name}\b(.*)$", said, re.MULTILINE)
+        assert any(re.search(text, line) for line in lines) or name == "blocks.lamp", (name, lines)
+        assert len(lines) == len(set(lines)) <= 2, lines
+    assert "Traceback" not in said
+
+
+def _told(state: dict[str, Any]) -> set[str]:
+    """The devices and tags that have an alarm."""
+    return {one["tag"] or one["device"] for one in state["alarms"].values()}
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 GOOD = BOTTLING.read_bytes()
@@ -185,7 +308,10 @@ FILES = {
     "large": (GOOD + b"# filled\n" * 1_100_000, "the file has more than 1,000,000 bytes"),
     "deep": (b"cell: " + b"[" * 1000 + b"]" * 1000, "nested more than 64 levels deep"),
     "indented": (b"".join(b" " * level + b"a:\n" for level in range(1000)), "nested more than 64 levels deep"),
-    "bomb": (b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\ncell: [*b,*b,*b]\n", "YAML anchors and aliases (`&a`) are not allowed; 7 more follow"),
+    "bomb": (
+        b"a: &a [x,x,x]\nb: &b [*a,*a,*a]\ncell: [*b,*b,*b]\n",
+        "YAML anchors and aliases (`&a`) are not allowed; 7 more follow",
+    ),
     "twice": (GOOD + b"scan: 20 ms\n", "`scan` stands here twice: the first is on line 5"),
     "null": (GOOD + b"\0", "the character U+0000 is not allowed"),
     "pipe": (None, "this is not a file"),
