@@ -461,7 +461,7 @@ def run(plan: Plan, state_dir: Path, commits: socket.socket, journal: socket.soc
     clerk.run()
     thread.join()
     if clerk.waiting:
-        log.error("%d commits of the loop could not be recorded: %s.", len(clerk.waiting), clerk.trouble)
+        log.error("What happened last is not in the batch record (%d left out): %s.", len(clerk.waiting), clerk.trouble)
     if failures:
         log.critical("The recorder ends: the journal failed (%r).", failures[0])
     if clerk.waiting or failures:

@@ -66,14 +66,17 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
 
             code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True), _spare_core()).run()
         lock.release()
-        for line in channel.drain(lines):  # what came when the terminal had ended, or why it did
-            print(f"edge: {line.decode()}: see {log.name}", file=sys.stderr)
     except CannotStart as reason:
         print(f"edge: {reason}", file=sys.stderr)
         return 1
     with contextlib.suppress(record.NoRecord):
         kept = f"kept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}"
         _print(f"\n{record.printed(state_dir / record.FILE, order.batch)}\n\n{kept}")
+    late = channel.drain(lines)  # what came when the terminal had ended, or why it did
+    for line in late:
+        print(f"edge: {line.decode(errors='replace').rstrip('.')}", file=sys.stderr)
+    if late:
+        print(f"edge: the log has more: {log.name}", file=sys.stderr)
     return code
 
 

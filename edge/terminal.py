@@ -96,6 +96,7 @@ class Terminal:
         try:
             return await self.ended
         finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {STOP_BATCH, ABORT_BATCH, signal.SIGTERM})  # it ends already
             self.console.show("")
             for task in tasks:
                 task.cancel()

@@ -308,7 +308,7 @@ def test_ended_while_the_disk_takes_nothing_it_says_what_was_not_recorded(bench:
     bench.send(numbered(1))
     bench.until(lambda: "cannot be recorded" in bench.heard())
     assert bench.end(signal.SIGTERM) == 1
-    assert "1 commits of the loop could not be recorded" in bench.heard()
+    assert "What happened last is not in the batch record (1 left out)" in bench.heard()
 
 
 def test_a_record_of_another_version_stops_no_more_than_the_batches(bench: Bench) -> None:
