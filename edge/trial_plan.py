@@ -9,7 +9,7 @@ from drivers.value import Value
 from edge import nodes, shape, units
 from edge.cell import Tag, outside, whole
 from edge.checker import Symbol, Type
-from edge.expression import Scope
+from edge.expression import Compiled, Scope
 from edge.program import Code, Entry, Parameter, Plan, Prompt, Recipe
 from edge.shape import FAILED, read_seconds
 from edge.source import Node, Place, Problems, suggest, tick
@@ -219,7 +219,7 @@ class _Compiling:
         found: dict[str, Value] = {}
         for name, node in given.items():
             if name not in self.prompts:
-                hint = suggest(name, self.prompts) or f"it asks {', '.join(self.prompts) or 'nothing'}"
+                hint = suggest(name, self.prompts) or f"it asks {', '.join(_asked(self.recipe)) or 'nothing'}"
                 key = place.entries[name].key
                 self.problems.error(key, "no-such-question", f"{self.recipe.name} does not ask {tick(name)}", hint)
                 continue
@@ -247,22 +247,22 @@ class _Compiling:
 
     # Conditions.
 
-    def _condition(self, node: Node | None, compiler: Compiler | None = None) -> Condition | None:
-        compiled = (compiler or self.compiler).condition(node)
-        if compiled is None or node is None:
-            return None
-        if compiled.always is not None:
-            text = "always" if compiled.always else "never"
-            hint = "this tests nothing while every tag is in its range"
-            self.problems.error(node, f"{text}-true", f"this is {text} true", hint)
-        return Condition(compiled.code, node.text, node.place, compiled.tags)
+    def _compiled(self, node: Node | None, compiler: Compiler) -> Compiled | None:
+        compiled = compiler.condition(node)
+        if compiled is not None and node is not None and compiled.always is not None:
+            compiler.decided(node, compiled, f"{'always' if compiled.always else 'never'}-true", "it tests nothing")
+        return compiled
+
+    def _condition(self, node: Node | None) -> Condition | None:
+        compiled = self._compiled(node, self.compiler)
+        return None if compiled is None or node is None else _condition(node, compiled)
 
     def _always(self, conditions: Iterable[Node]) -> tuple[Condition, ...]:
         return tuple(made for node in conditions if (made := self._condition(node)) is not None)
 
     def _recordings(self, ends: Ends | None) -> Iterable[Recording]:
         for node in ends.record if ends is not None else ():
-            compiled = self.record_compiler.condition(node)
+            compiled = self._compiled(node, self.record_compiler)
             if compiled is None:
                 continue
             start = len(self.recipe.variables)
@@ -270,7 +270,7 @@ class _Compiling:
             if not names:
                 hint = f"it records {', '.join(self.recorded) or 'nothing'}"
                 self.problems.error(node, "not-recorded", "this reads nothing that the recipe records", hint)
-            yield Recording(Condition(compiled.code, node.text, node.place, compiled.tags), names)
+            yield Recording(_condition(node, compiled), names)
 
     # What happens, and what must come true.
 
@@ -280,7 +280,7 @@ class _Compiling:
         what = cast("What | None", self._only(form, WHATS, "what happens"))
         for key, beside in GOES_WITH.items():
             if form.has(key) and what is not None and not any(form.has(other) for other in beside):
-                words = " or ".join(f"`{other}`" for other in beside)
+                words = ", ".join(f"`{other}`" for other in beside)
                 self.problems.error(form.place(key), "not-here", f"`{key}` stands only beside {words}")
         if what is None:
             return None
@@ -318,12 +318,12 @@ class _Compiling:
         elif tag.writable and what in ("spike", "drift"):
             hint = "an output can be `stuck` or `bad`"
             self.problems.error(node, "not-readable", f"`{tag.name}` is an output, it cannot {what}", hint)
-        elif what == "drift" and tag.type.kind not in ("int", "float"):
+        elif what == "drift" and tag.type.kind in ("bool", "string"):
             self.problems.error(node, "not-number", f"`{tag.name}` is a {tag.type.name}, it cannot drift")
         parts: dict[str, Any] = {"target": tag.index}
-        if form.to is not None and (value := self._shown(tag, form.to)) is not None:
-            parts["value"] = value
-        if form.by is not None and what == "drift":
+        if form.to is not None:
+            parts["value"] = self._shown(tag, form.to)
+        elif form.by is not None and what == "drift" and tag.type.kind in ("int", "float"):
             parts["rate"] = self._rate(tag, form.by)
         return parts
 
@@ -420,6 +420,10 @@ _EXAMPLES: dict[What, str] = {
 _ANSWERS: dict[str, Type] = {"confirm": "bool", "number": "number", "choice": "text", "text": "text"}
 
 
+def _condition(node: Node, compiled: Compiled) -> Condition:
+    return Condition(compiled.code, node.text, node.place, compiled.tags)
+
+
 def _variables(recipe: Recipe) -> dict[str, Symbol]:
     """The parameters and answers of a recipe as an expression may use them."""
     found = {
@@ -440,6 +444,13 @@ def _recorded(entry: Entry, index: int) -> Symbol:
 
 def _prompts(recipe: Recipe) -> dict[str, Prompt]:
     """The questions of a recipe by the variables that keep their answers, and by the names of their steps."""
-    asking = [(step, step.ask) for step in recipe.steps if step.ask is not None]
-    by_variable = {recipe.variables[ask.into]: ask for _, ask in asking if ask.into is not None}
-    return {**{step.name: ask for step, ask in asking}, **by_variable}
+    return {**{step.name: step.ask for step in recipe.steps if step.ask is not None}, **_asked(recipe)}
+
+
+def _asked(recipe: Recipe) -> dict[str, Prompt]:
+    """The questions by the variables that keep their answers, or else by the names of their steps."""
+    found: dict[str, Prompt] = {}
+    for step in recipe.steps:
+        if step.ask is not None:
+            found[step.name if step.ask.into is None else recipe.variables[step.ask.into]] = step.ask
+    return found
