@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from edge.batch import Alarm, State
-from edge.messages import AlarmAcknowledged, AlarmCleared, AlarmRaised, Event
+from edge.messages import AlarmAcknowledged, AlarmChanged, AlarmCleared, AlarmRaised, Event
 from edge.program import Texts
 
 MAX_ALARMS = 256
@@ -18,19 +18,29 @@ class Alarms:
         self.state = state
         self.emit = emit
 
-    def raise_alarm(self, key: str, kind: str, say: Texts, *, batch: str = "", device: str = "", tag: str = "") -> None:
+    def raise_alarm(
+        self, key: str, kind: str, say: Texts, *, batch: str = "", device: str = "", tag: str = "", detail: str = ""
+    ) -> None:
+        """A new alarm; where the thing has one already, it says its newest reason."""
         state = self.state
         if key in state.alarm_keys:
+            self._change(state.alarm_keys[key], say, detail)
             return
         number = state.next_alarm
         state.next_alarm += 1
         state.alarm_keys[key] = number
-        state.alarms[number] = Alarm(number, kind, say, state.cycle, batch, device, tag)
-        self.emit(AlarmRaised(number, kind, say, batch, device, tag))
+        state.alarms[number] = Alarm(number, kind, say, state.cycle, batch, device, tag, detail)
+        self.emit(AlarmRaised(number, kind, say, batch, device, tag, detail))
         if len(state.alarms) > MAX_ALARMS:
             old = next((one for one, alarm in state.alarms.items() if not alarm.active), None)
             if old is not None:
                 del state.alarms[old]
+
+    def _change(self, number: int, say: Texts, detail: str) -> None:
+        alarm = self.state.alarms[number]
+        if (say, detail) != (alarm.say, alarm.detail):
+            self.state.alarms[number] = replace(alarm, say=say, detail=detail)
+            self.emit(AlarmChanged(number, say, detail))
 
     def clear(self, key: str) -> None:
         """The alarm's cause is gone; it stays until it is acknowledged (ISA-18.2, returned to normal)."""

@@ -6,7 +6,7 @@ Tags are meant by index, steps by their index in the recipe, times in cycles.
 import msgspec
 
 from drivers.value import Value
-from edge.messages import Asked
+from edge.messages import Asked, DeviceReport
 from edge.program import Texts
 
 
@@ -40,7 +40,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, variables, clock (cycles while it acts) and the levels that it gives.
 
     A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
-    commit that must be durable before it acts; `cause` says why it is in its state. `safe`: after a power loss its
+    commit that must be durable before it acts; `cause_say` says why it is in its state. `safe`: after a power loss its
     outputs stay at failsafe until a restart (no unexpected start-up, IEC 60204-1, 7.5).
     """
 
@@ -49,7 +49,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     hash: str
     by: str
     state: str = "idle"
-    cause: str = ""
+    cause_say: Texts = {}
     variables: list[Value | None] = []
     clock: int = 0
     needs: int = 0
@@ -65,7 +65,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """An alarm that is raised, or cleared and not yet acknowledged."""
+    """An alarm that is raised, or cleared and not yet acknowledged. `detail` is for a technician."""
 
     alarm: int
     kind: str
@@ -74,6 +74,7 @@ class Alarm(msgspec.Struct, frozen=True):
     batch: str = ""
     device: str = ""
     tag: str = ""
+    detail: str = ""
     active: bool = True
     acknowledged: bool = False
 
@@ -81,9 +82,9 @@ class Alarm(msgspec.Struct, frozen=True):
 class State(msgspec.Struct):
     """Everything that the engine knows. `values` are None where the status is not good; `levels` are the desired ones.
 
-    `seen` is the cycle of each device's last frame, `manual` what a person has set on outputs that no batch owns,
-    `acked` the last durable commit, `behind_since` the cycle since which a newer one waits, `owners` the batch of
-    each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
+    `seen` is the cycle of each device's last frame, `reports` the last that was said of it, `manual` what a person has
+    set on outputs that no batch owns, `acked` the last durable commit, `behind_since` the cycle since which a newer one
+    waits, `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
     """
 
     cycle: int
@@ -91,7 +92,7 @@ class State(msgspec.Struct):
     statuses: list[int]
     seen: list[int]
     up: list[bool]
-    reasons: list[str]
+    reports: list[DeviceReport]
     levels: list[Value | None]
     manual: dict[int, Value]
     batches: dict[str, BatchState]

@@ -11,7 +11,7 @@ from edge.batch import BatchState, BranchState, State
 from edge.image import layouts
 from edge.levels import Levels
 from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged
-from edge.program import Plan, Recipe
+from edge.program import Plan, Recipe, Texts
 from edge.sequence import Sequence, agrees
 
 _unpack_batch = msgspec.msgpack.Decoder(BatchState).decode
@@ -42,7 +42,7 @@ class Control:
         self.levels.settle(outputs)
         batch.body = BranchState(recipe.body)
         self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by))
-        self.change(sequence, "start", "started", by)
+        self.change(sequence, "start", words.STARTED, by)
 
     def _own(self, sequence: Sequence) -> None:
         batch = sequence.batch
@@ -53,7 +53,7 @@ class Control:
     def _unit_outputs(self, recipe: Recipe) -> list[int]:
         return [tag for device in recipe.devices for tag in self.outputs_of[device]]
 
-    def change(self, sequence: Sequence, command: str, cause: str, by: str) -> bool:
+    def change(self, sequence: Sequence, command: str, cause: Texts, by: str) -> bool:
         """One change of state after the table, with all that goes with the new state; False where it is refused."""
         batch = sequence.batch
         new = states.after(batch.state, command)
@@ -61,8 +61,8 @@ class Control:
             return False
         sequence.cut(handler=True)
         batch.handling = None
-        self.emit(StateChanged(batch.batch, batch.state, new, cause, by))
-        acted, batch.state, batch.cause = batch.state in states.ACTING, new, cause
+        self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
+        acted, batch.state, batch.cause_say = batch.state in states.ACTING, new, cause
         if new in states.ACTING and not acted:
             batch.needs = self.state.next_commit
         if new in ("restarting", "running"):
@@ -98,7 +98,7 @@ class Control:
         """An ended batch is reset: it is no longer here."""
         name = sequence.batch.batch
         self.alarms.clear_all(f"batch:{name}:")
-        self.change(sequence, "reset", "reset", by)
+        self.change(sequence, "reset", words.commanded("reset", by), by)
         self.emit(BatchRemoved(name))
         del self.state.batches[name], self.sequences[name]
 
@@ -113,7 +113,7 @@ class Control:
         """The loop has run no cycle for so long that outputs are at failsafe: nothing moves again by itself."""
         say = words.stood_still(elapsed * self.plan.cell.scan_ns / 1e9)
         for sequence in self.sequences.values():
-            if self.change(sequence, "hold", say["en"], "edge"):
+            if self.change(sequence, "hold", say, "edge"):
                 name = sequence.batch.batch
                 self.alarms.raise_alarm(f"batch:{name}:stood-still", "stood-still", say, batch=name)
 
@@ -137,18 +137,18 @@ class Control:
         self.state.next_prompt = max([self.state.next_prompt, *(number + 1 for number in batch.prompts)])
         say = words.power_loss(recipe.name)
         if batch.state == "held":
-            self.emit(StateChanged(batch.batch, "held", "held", say["en"], "edge"))
-        self.change(sequence, "power-loss", say["en"], "edge")
+            self.emit(StateChanged(batch.batch, "held", "held", say["en"], "edge", say))
+        self.change(sequence, "power-loss", say, "edge")
         self.levels.settle(recipe.outputs)
         if batch.state in states.ENDED:
             return
         self.alarms.raise_alarm(f"batch:{batch.batch}:power", "power-loss", say, batch=batch.batch)
         if recipe.hash != batch.hash:
-            self.change(sequence, "abort", "its recipe file has changed since", "edge")
+            self.change(sequence, "abort", words.RECIPE_CHANGED, "edge")
         elif recipe.after_power_loss == "abort":
-            self.change(sequence, "abort", say["en"], "edge")
+            self.change(sequence, "abort", say, "edge")
         elif recipe.after_power_loss == "resume":
-            self.change(sequence, "restart", "after_power_loss: resume", "edge")
+            self.change(sequence, "restart", words.RESUMED, "edge")
 
 
 def _durable(branch: BranchState | None) -> None:

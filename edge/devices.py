@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_WAITING, GOOD, Value, is_good, status_name
+from edge import words
 from edge.batch import State
 from edge.cell import Device, Tag
 from edge.image import Layout
-from edge.messages import DeviceStats, TagReport
+from edge.messages import DeviceReport, DeviceStats, TagReport
 
 Json = dict[str, Any]
 
@@ -29,15 +30,13 @@ def _key(trouble: TagReport) -> str:
 class DeviceView:
     """One device: whether it is there, its last frames (taken apart when somebody looks), its figures.
 
-    `reason` and `hint` say for a technician why it is down; `troubles` what is wrong with single tags.
+    `report` is the last that was said of it: why it is down; `troubles` what is wrong with single tags.
     """
 
     def __init__(self, device: Device, layout: Layout, tags: Sequence[Tag]) -> None:
         self.device = device
         self.tags = tags
-        self.up = False
-        self.reason = "not connected yet"
-        self.hint = ""
+        self.report = DeviceReport(device.index, False, BAD_WAITING, "not connected yet")
         self.seen = 0
         self.time_ns: int | None = None
         self.stats: DeviceStats | None = None
@@ -59,12 +58,17 @@ class DeviceView:
         self._values = [None] * len(self.tags)
         self._statuses = [status] * len(self.tags)
 
-    def lose(self, status: int, reason: str, hint: str = "") -> None:
-        self.up, self.reason, self.hint = False, reason, hint
-        self.turn_bad(status)
+    @property
+    def up(self) -> bool:
+        return self.report.up
 
-    def find(self) -> None:
-        self.up, self.reason, self.hint = True, "", ""
+    def lose(self, status: int, text: str, hint: str = "") -> None:
+        self.take_report(DeviceReport(self.device.index, False, status, text, hint))
+
+    def take_report(self, report: DeviceReport) -> None:
+        self.report = report
+        if not report.up:
+            self.turn_bad(report.status)
 
     def take(self, frame: bytes, cycle: int) -> None:
         """An input frame. One that says `unchanged` counts only while the device is up, as in the engine."""
@@ -75,7 +79,10 @@ class DeviceView:
         self._frame = self._latest = frame
         self.seen = cycle
         if not self.up:
-            self.find()
+            self._find()
+
+    def _find(self) -> None:
+        self.report = DeviceReport(self.device.index, True, GOOD)
 
     def take_levels(self, frame: bytes) -> None:
         self._output = frame
@@ -90,10 +97,7 @@ class DeviceView:
         self.levels = {tag: state.levels[tag] for tag in layout.outputs}
         self.seen = state.seen[index]
         self.troubles = {tag: one for tag, one in self.troubles.items() if _key(one) in state.alarm_keys}
-        if state.up[index]:
-            self.find()
-        else:
-            self.up, self.reason = False, state.reasons[index]
+        self.report = state.reports[index]
 
     def readings(self) -> Iterable[tuple[Tag, Value | None, int, int | None]]:
         """(tag, value, StatusCode, source time) of each tag; the value is None unless its status is good."""
@@ -138,18 +142,21 @@ class DeviceView:
             if tag.writable:
                 entry |= {"level": self.levels[tag.index], "owner": owner}
             if tag.index in self.troubles:
-                entry["trouble"] = self.troubles[tag.index].text
+                trouble = self.troubles[tag.index]
+                entry["trouble"] = trouble.text
+                entry["trouble_say"] = words.reason(trouble.status)
             found[tag.name] = entry
         return found
 
     def state(self) -> Json:
-        """The device itself, ready for JSON."""
-        stats = self.stats
+        """The device itself, ready for JSON: why it is down for an operator (`say`) and for a technician."""
+        stats, report = self.stats, self.report
         return {
             "driver": self.device.driver,
-            "up": self.up,
-            "reason": self.reason,
-            "hint": self.hint,
+            "up": report.up,
+            "say": {} if report.up else words.why_lost(report.status),
+            "reason": report.text,
+            "hint": report.hint,
             "every_s": self.device.every_ns / 1e9,
             "scans": stats.scans if stats else 0,
             "errors": stats.errors if stats else 0,

@@ -17,6 +17,7 @@ from edge.levels import Levels
 from edge.messages import (
     MESSAGE,
     Ack,
+    AlarmChanged,
     Command,
     CommandDone,
     Commit,
@@ -33,6 +34,9 @@ from edge.sequence import Sequence, halted
 HEARTBEAT_NS = 100_000_000
 RECORD_S = 3.0
 """A commit that is not durable after so long is an alarm: steps wait for it, and nobody would know why."""
+
+PASSING = (CommandDone, AlarmChanged)
+"""Events that only those who watch need: a device that gives another reason every few seconds wears out no disk."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -78,7 +82,7 @@ class Engine:
         if elapsed > self.silence:
             self.control.stood_still(elapsed)
         if state.acked < state.next_commit - 1 and cycle - state.behind_since > self.record_limit:
-            self.alarms.raise_alarm("record", "record", words.not_recorded())
+            self.alarms.raise_alarm("record", "record", words.NOT_RECORDED)
         if cycle >= field.next_look:
             field.watch()
         for sequence in self.control.sequences.values():
@@ -140,9 +144,9 @@ class Engine:
         elif batch.state in ("running", "pausing") and not batch.needs and batch.body is not None:
             batch.clock += elapsed
             if sequence.run():
-                self.control.change(sequence, "finish", "all steps done", "recipe")
+                self.control.change(sequence, "finish", words.FINISHED, "recipe")
             elif batch.state == "pausing" and halted(batch.body):
-                self.control.change(sequence, "done", batch.cause, "edge")
+                self.control.change(sequence, "done", batch.cause_say, "edge")
         if sequence.faults or sequence.touched:
             self._settle(sequence)
 
@@ -163,7 +167,7 @@ class Engine:
                 return
             say = interlock.say
         self.alarms.raise_alarm(key, "interlock", say, batch=batch.batch)
-        self.control.change(sequence, interlock.do, words.english(say), "interlock")
+        self.control.change(sequence, interlock.do, say, "interlock")
 
     def _handle(self, sequence: Sequence) -> None:
         """The turn of the handler of a state that acts for itself; the state is done when its handler is."""
@@ -173,7 +177,7 @@ class Engine:
                 return
             batch.handling = BranchState(sequence.recipe.handlers.get(states.HANDLED[batch.state], ()))
         if sequence.run(handler=True):
-            self.control.change(sequence, "done", batch.cause, "edge")
+            self.control.change(sequence, "done", batch.cause_say, "edge")
 
     def _settle(self, sequence: Sequence) -> None:
         """What came of the steps: faults change the batch's state, levels go to their tags."""
@@ -181,7 +185,7 @@ class Engine:
             name = sequence.batch.batch
             self.alarms.raise_alarm(f"batch:{name}:{fault.kind}", fault.kind, fault.say, batch=name, tag=fault.tag)
             if fault.do:
-                self.control.change(sequence, fault.do, fault.say["en"], "recipe")
+                self.control.change(sequence, fault.do, fault.say, "recipe")
         sequence.faults.clear()
         self.levels.settle(sequence.touched)
         sequence.touched.clear()
@@ -194,8 +198,8 @@ class Engine:
         return layout.pack_output(self.state.cycle, [levels[tag] for tag in layout.outputs])
 
     def _commit(self, events: list[Event]) -> Commit | None:
-        """What must be durable: all but the answers to commands; with the new state of every batch concerned."""
-        durable = tuple([event for event in events if not isinstance(event, CommandDone)])  # from a list: see `allowed`
+        """What must be durable, with the new state of every batch concerned."""
+        durable = tuple([event for event in events if not isinstance(event, PASSING)])  # from a list: see `allowed`
         if not durable:
             return None
         number = self.state.next_commit
@@ -220,7 +224,7 @@ def first_state(plan: Plan) -> State:
         statuses=[BAD_WAITING] * len(cell.tags),
         seen=[0] * devices,
         up=[False] * devices,
-        reasons=["not connected yet"] * devices,
+        reports=[DeviceReport(device, False, BAD_WAITING, "not connected yet") for device in range(devices)],
         levels=[tag.failsafe for tag in cell.tags],
         manual={},
         batches={},

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from drivers.value import BAD_TIMEOUT, is_good
+from drivers.value import BAD_TIMEOUT, GOOD, is_good
 from edge import states, words
 from edge.alarms import Alarms
 from edge.batch import State
@@ -53,41 +53,44 @@ class Field:
         if report.up:
             self._find(report.device)
         else:
-            self._lose(report.device, report.status, report.text)
+            self._lose(report)
 
     def _find(self, device: int) -> None:
         state = self.state
         state.up[device] = True
-        state.reasons[device] = ""
+        state.reports[device] = DeviceReport(device, True, GOOD)
         state.seen[device] = state.cycle
         self.next_look = min(self.next_look, state.cycle + self.age_limits[device] + 1)
         self.levels.stale.add(device)
         self.alarms.clear(f"device:{device}")
 
-    def _lose(self, device: int, status: int, reason: str) -> None:
+    def _lose(self, report: DeviceReport) -> None:
         """Its tags turn bad at once; every batch that owns it is held, with an alarm that names device and tag."""
+        device = report.device
         state, layout = self.state, self.layouts[device]
         state.up[device] = False
-        state.reasons[device] = reason
+        state.reports[device] = report
         count = layout.end - layout.first
         state.values[layout.first : layout.end] = [None] * count
-        state.statuses[layout.first : layout.end] = [status] * count
+        state.statuses[layout.first : layout.end] = [report.status] * count
         name = self.cell.devices[device].name
         concerned = [one for one in self.control.sequences.values() if device in one.recipe.devices]
         used = [tag for one in concerned for tag in (*one.recipe.inputs, *one.recipe.outputs)]
         tag = next((self.cell.tags[tag].name for tag in used if layout.first <= tag < layout.end), "")
-        say = words.device_lost(name, tag, reason)
+        say, detail = words.device_lost(name, tag, report.status), words.detail(report)
         owner = next((one.batch.batch for one in concerned if one.batch.state not in states.ENDED), "")
-        self.alarms.raise_alarm(f"device:{device}", "device-lost", say, batch=owner, device=name, tag=tag)
+        self.alarms.raise_alarm(
+            f"device:{device}", "device-lost", say, batch=owner, device=name, tag=tag, detail=detail
+        )
         for one in concerned:
-            self.control.change(one, "hold", say["en"], "device")
+            self.control.change(one, "hold", say, "device")
 
     def watch(self) -> None:
         """Devices that have been silent for too long are lost. Looks again when the next one can be."""
         state = self.state
         for device, seen in enumerate(state.seen):
             if state.up[device] and state.cycle - seen > self.age_limits[device]:
-                self._lose(device, BAD_TIMEOUT, "its fieldbus process sends nothing")
+                self._lose(DeviceReport(device, False, BAD_TIMEOUT, "its fieldbus process sends nothing"))
         due = [seen + self.age_limits[device] + 1 for device, seen in enumerate(state.seen) if state.up[device]]
         self.next_look = min(due, default=_NEVER)
 
@@ -100,11 +103,11 @@ class Field:
         if is_good(report.status):
             self.alarms.clear(key)
             return
-        say = words.tag_refused(tag.name, report.text, write=report.write)
+        say = words.tag_refused(tag.name, report.status, write=report.write)
         owner = self.levels.owner(report.tag)
         batch = owner.batch if owner is not None else ""
         device = self.cell.devices[tag.device].name
-        self.alarms.raise_alarm(key, "refused", say, batch=batch, device=device, tag=tag.name)
+        self.alarms.raise_alarm(key, "refused", say, batch=batch, device=device, tag=tag.name, detail=report.text)
         sequence = self.control.sequences.get(batch)
         if sequence is not None and report.write and report.tag in sequence.recipe.outputs:
-            self.control.change(sequence, "hold", say["en"], "device")
+            self.control.change(sequence, "hold", say, "device")

@@ -37,7 +37,7 @@ class TagReport(msgspec.Struct, frozen=True, tag="tag"):
 class Command(msgspec.Struct, frozen=True, tag="command"):
     """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set or
     acknowledge; `id` comes back in CommandDone. Which other fields count depends on `do`; `cause` is for the record,
-    where there is more to say than who gave it.
+    where there is more to say than who gave it. It is obeyed in the cycles from `since` to `until`; 0: in any.
     """
 
     id: int
@@ -51,6 +51,8 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     value: Value | None = None
     alarm: int = 0
     cause: str = ""
+    since: int = 0
+    until: int = 0
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack"):
@@ -85,13 +87,17 @@ class BatchStarted(msgspec.Struct, frozen=True, tag="batch-started"):
 
 
 class StateChanged(msgspec.Struct, frozen=True, tag="state"):
-    """An ISA-88 state change; `cause` in plain words, `by` a person, `interlock`, `device`, `recipe` or `edge`."""
+    """An ISA-88 state change; `by` a person, `interlock`, `device`, `recipe` or `edge`.
+
+    `cause` is in English, as terminal and record have it, `cause_say` in the languages of the floor.
+    """
 
     batch: str
     before: str
     state: str
     cause: str
     by: str
+    cause_say: Texts = {}
 
 
 class BatchRemoved(msgspec.Struct, frozen=True, tag="batch-removed"):
@@ -152,7 +158,10 @@ class Answered(msgspec.Struct, frozen=True, tag="answered"):
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
-    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss, stood-still or record."""
+    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss, stood-still or record.
+
+    `say` is for the operator; `detail` is the driver's own text and hint, for a technician.
+    """
 
     alarm: int
     kind: str
@@ -160,6 +169,15 @@ class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
     batch: str = ""
     device: str = ""
     tag: str = ""
+    detail: str = ""
+
+
+class AlarmChanged(msgspec.Struct, frozen=True, tag="alarm-changed"):
+    """An active alarm has another reason now; the record keeps the first."""
+
+    alarm: int
+    say: Texts
+    detail: str = ""
 
 
 class AlarmCleared(msgspec.Struct, frozen=True, tag="alarm-cleared"):
@@ -180,12 +198,16 @@ class TagSet(msgspec.Struct, frozen=True, tag="tag-set"):
 
 
 class CommandDone(msgspec.Struct, frozen=True, tag="command-done"):
-    """The answer to a Command: `text` says why where it was refused. `batch` is the one that it was about."""
+    """The answer to a Command. `batch` is the one that it was about.
+
+    Where it was refused `text` says why in English, `say` in the languages of the floor.
+    """
 
     id: int
     ok: bool
     text: str = ""
     batch: str = ""
+    say: Texts = {}
 
 
 Event = (
@@ -198,6 +220,7 @@ Event = (
     | Asked
     | Answered
     | AlarmRaised
+    | AlarmChanged
     | AlarmCleared
     | AlarmAcknowledged
     | TagSet
@@ -240,7 +263,9 @@ class LoopStats(msgspec.Struct, frozen=True, tag="loop-stats"):
 
 
 class DeviceStats(msgspec.Struct, frozen=True, tag="device-stats"):
-    """A device's figures since its fieldbus process started; `scan` counts per bucket of BOUNDS_S."""
+    """A device's figures since its fieldbus process started. `scan` is how long scans took, `reaction` how long it was
+    from changed inputs' arrival to the device's confirmation of the outputs that changed with them.
+    """
 
     device: int
     up: bool

@@ -21,8 +21,19 @@ from edge.program import Texts
 FILE = "edge.db"
 """The batch record's name in the state directory."""
 
-VERSION = 1
+VERSION = 2
 """Of the schema; `PRAGMA user_version` of the file."""
+
+UPGRADES = {
+    1: """
+BEGIN;
+ALTER TABLE state_change ADD COLUMN cause_say TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE alarm ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 2;
+COMMIT;
+""",
+}
+"""From each older version to the next. An older file is read as it is, and upgraded by the first recorder."""
 
 SCHEMA = f"""
 BEGIN;
@@ -42,7 +53,8 @@ CREATE TABLE batch (
 CREATE INDEX batch_id ON batch (id);
 CREATE TABLE state_change (
     batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL,
-    before TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, who TEXT NOT NULL) STRICT;
+    before TEXT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL, who TEXT NOT NULL,
+    cause_say TEXT NOT NULL DEFAULT '{{}}') STRICT;
 CREATE INDEX state_change_batch ON state_change (batch);
 CREATE TABLE step (
     batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, step INTEGER NOT NULL,
@@ -61,7 +73,7 @@ CREATE INDEX question_batch ON question (batch, prompt);
 CREATE TABLE alarm (
     run INTEGER NOT NULL, alarm INTEGER NOT NULL, cycle INTEGER NOT NULL, batch INTEGER REFERENCES batch,
     kind TEXT NOT NULL, say TEXT NOT NULL, device TEXT NOT NULL, tag TEXT NOT NULL,
-    raised INTEGER NOT NULL, cleared INTEGER, acknowledged INTEGER, who TEXT) STRICT;
+    raised INTEGER NOT NULL, cleared INTEGER, acknowledged INTEGER, who TEXT, detail TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX alarm_number ON alarm (run, alarm);
 CREATE INDEX alarm_batch ON alarm (batch);
 CREATE TABLE tag_set (
@@ -85,11 +97,14 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class StateChange(msgspec.Struct, frozen=True):
+    """`cause` is in English, `cause_say` in several languages (empty in records of an older edge)."""
+
     time: datetime
     before: str
     state: str
     cause: str
     by: str
+    cause_say: Texts = {}
 
 
 class StepRun(msgspec.Struct, frozen=True):
@@ -114,6 +129,8 @@ class RecordedValue(msgspec.Struct, frozen=True):
 
 
 class AlarmEntry(msgspec.Struct, frozen=True):
+    """`detail` is what the driver said when it was raised."""
+
     kind: str
     say: Texts
     device: str
@@ -122,6 +139,7 @@ class AlarmEntry(msgspec.Struct, frozen=True):
     cleared: datetime | None = None
     acknowledged: datetime | None = None
     by: str | None = None
+    detail: str = ""
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -203,14 +221,13 @@ _REASONS = (
 
 
 def version(db: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version; 0 for an empty one. Raises NoRecord for a version that this edge does not know."""
+    """The file's schema version; 0 for an empty one. Raises NoRecord for one that only a newer edge knows."""
     (found,) = db.execute("PRAGMA user_version").fetchone()
     if found == 0 and db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
         raise NoRecord(f"{path} is not a batch record of edge: move it away, a new one will be made")
-    if found not in (0, VERSION):
-        age = "a newer" if found > VERSION else "an older"
+    if found > VERSION:
         raise NoRecord(
-            f"{path} was written by {age} edge (version {found} of the record, this edge knows {VERSION}): "
+            f"{path} was written by a newer edge (version {found} of the record, this edge knows {VERSION}): "
             "use that edge, or move the file away and keep it, and a new one will be made"
         )
     return found
@@ -314,7 +331,7 @@ _READ: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
         name: (name, _time)
         for name in ("time", "started", "ended", "asked", "answered", "raised", "cleared", "acknowledged")
     },
-    **{name: (name, msgspec.json.decode) for name in ("say", "value", "parameters")},
+    **{name: (name, msgspec.json.decode) for name in ("say", "cause_say", "value", "parameters")},
     "duration_ns": ("duration_s", _seconds),
     "active_ns": ("active_s", _seconds),
     "who": ("by", None),
@@ -363,18 +380,18 @@ def as_table(summaries: Sequence[Summary], zone: tzinfo | None = None) -> str:
 def as_text(record: Batch, language: str = "en", zone: tzinfo | None = None) -> str:
     """The batch record as a person reads it: plain aligned text, times in `zone` (None: this machine's).
 
-    `language` is that of questions and alarms; English, or whatever there is, where they lack it.
+    `language` is that of questions, alarms and causes; English, or whatever there is, where they lack it.
     """
     clock = _Clock(record.started, zone)
     title = f"Batch record {_plain(record.id)}"
-    lines = [title, "=" * _width(title), *_head(record, clock)]
+    lines = [title, "=" * _width(title), *_head(record, clock, language)]
     sections = (
         ("Parameters", ("name", "value"), [(one.name, _value(one.value, one.unit)) for one in record.parameters]),
         ("Steps", ("started", "took", "step", "ended"), [_step_row(one, clock) for one in record.steps]),
         (
             "States",
             ("time", "from", "to", "by", "cause"),
-            [(clock.at(one.time), one.before, one.state, one.by, one.cause) for one in record.states],
+            [(clock.at(one.time), one.before, one.state, one.by, _cause(one, language)) for one in record.states],
         ),
         (
             "Questions",
@@ -415,8 +432,8 @@ class _Clock:
         return f"{local:%Y-%m-%d %H:%M:%S} {local.tzname() or ''}".rstrip()
 
 
-def _head(record: Batch, clock: _Clock) -> list[str]:
-    causes = [one.cause for one in record.states if one.state == record.state and one.cause]
+def _head(record: Batch, clock: _Clock, language: str) -> list[str]:
+    causes = [cause for one in record.states if one.state == record.state and (cause := _cause(one, language))]
     state = f"{record.state}: {causes[-1]}" if causes else record.state
     rows = [
         ("Recipe", record.recipe),
@@ -450,11 +467,16 @@ def _question_row(question: Question, clock: _Clock, language: str) -> tuple[str
 def _alarm_row(alarm: AlarmEntry, clock: _Clock, language: str) -> tuple[str, ...]:
     cleared = clock.at(alarm.cleared) if alarm.cleared else "no"
     who = f"by {alarm.by}" if alarm.by else "no"
-    return clock.at(alarm.raised), cleared, who, alarm.kind, _say(alarm.say, language)
+    say = _say(alarm.say, language)
+    return clock.at(alarm.raised), cleared, who, alarm.kind, f"{say} [{alarm.detail}]" if alarm.detail else say
 
 
 def _say(texts: Texts, language: str) -> str:
     return texts.get(language) or texts.get("en") or next(iter(texts.values()), "")
+
+
+def _cause(change: StateChange, language: str) -> str:
+    return _say(change.cause_say, language) or change.cause
 
 
 def _value(value: Value, unit: str) -> str:

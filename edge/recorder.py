@@ -22,12 +22,13 @@ from threading import Thread
 import msgspec
 from setproctitle import setproctitle
 
-from edge import __version__
+from edge import __version__, words
 from edge.channel import drain, send
 from edge.journal import FORMAT, Header, Journal, plan_hash
 from edge.messages import (
     Ack,
     AlarmAcknowledged,
+    AlarmChanged,
     AlarmCleared,
     AlarmRaised,
     Answered,
@@ -47,7 +48,7 @@ from edge.messages import (
     unpack_outward,
 )
 from edge.program import Plan
-from edge.record import FILE, SCHEMA, NoRecord, Parameter, explain, version
+from edge.record import FILE, SCHEMA, UPGRADES, VERSION, NoRecord, Parameter, explain, version
 from edge.states import ENDED
 
 RETRY_S = 1.0
@@ -114,6 +115,8 @@ class Record:
             db.execute("PRAGMA synchronous = FULL")
             if found == 0:
                 db.executescript(SCHEMA)
+            for older in range(found or VERSION, VERSION):
+                db.executescript(UPGRADES[older])
             # What a failed fsync may have left in the page cache alone is written anew before it counts as durable.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             db.execute("BEGIN IMMEDIATE")
@@ -126,6 +129,7 @@ class Record:
             ended = "UPDATE alarm SET cleared = ? WHERE cleared IS NULL AND run <> ?"
             db.execute(ended, (time.time_ns(), self.run))
             db.executemany("INSERT OR IGNORE INTO recipe VALUES (?, ?, ?)", self._recipes)
+            self._end_orphans(db)
             db.execute("COMMIT")
             (self.last,) = db.execute("SELECT committed FROM run WHERE run = ?", (self.run,)).fetchone()
             self._identity = _identity(self.path)
@@ -175,6 +179,18 @@ class Record:
         db.execute("UPDATE run SET committed = ? WHERE run = ?", (commits[-1][1].commit, self.run))
         db.execute("COMMIT")
 
+    def _end_orphans(self, db: sqlite3.Connection) -> None:
+        """Ends the unfinished batches that no loop can resume, since their recipe is gone."""
+        query = "SELECT id, batch.state, recipe FROM unfinished JOIN batch ON id = unfinished.batch WHERE ended IS NULL"
+        for batch, before, recipe in db.execute(query).fetchall():
+            if not recipe or recipe in self.plan.recipes:
+                continue
+            cause = words.recipe_gone(recipe)
+            log.error("Batch %s cannot be resumed and is recorded as aborted: %s.", batch, cause["en"])
+            ended = StateChanged(batch, before, "aborted", cause["en"], "edge", cause)
+            self._write(db, (self.run, 0, time.time_ns()), ended)
+            db.execute("DELETE FROM unfinished WHERE batch = ?", (batch,))
+
     def _write(self, db: sqlite3.Connection, stamp: Stamp, event: Event) -> None:
         """One event at (run, cycle, time)."""
         run, _, at = stamp
@@ -215,11 +231,11 @@ class Record:
                 )
             case AlarmRaised():
                 number = self._number(db, stamp, event.batch) if event.batch else None
-                row = (*stamp, event.alarm, number, event.kind, _json(event.say), event.device, event.tag)
+                texts = (event.kind, _json(event.say), event.device, event.tag, event.detail)
                 db.execute(
-                    "INSERT INTO alarm (run, cycle, raised, alarm, batch, kind, say, device, tag) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    row,
+                    "INSERT INTO alarm (run, cycle, raised, alarm, batch, kind, say, device, tag, detail) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*stamp, event.alarm, number, *texts),
                 )
             case AlarmCleared():
                 db.execute("UPDATE alarm SET cleared = ? WHERE run = ? AND alarm = ?", (at, run, event.alarm))
@@ -231,7 +247,7 @@ class Record:
             case TagSet():
                 row = (*stamp, event.tag, _json(event.value), event.by)
                 db.execute("INSERT INTO tag_set VALUES (?, ?, ?, ?, ?, ?)", row)
-            case CommandDone():
+            case CommandDone() | AlarmChanged():
                 pass
 
     def _begin(self, db: sqlite3.Connection, stamp: Stamp, event: BatchStarted) -> int:
@@ -253,8 +269,8 @@ class Record:
 
 
 def _change_state(db: sqlite3.Connection, stamp: Stamp, number: int, event: StateChanged) -> None:
-    row = (number, *stamp, event.before, event.state, event.cause, event.by)
-    db.execute("INSERT INTO state_change VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    row = (number, *stamp, event.before, event.state, event.cause, event.by, _json(event.cause_say))
+    db.execute("INSERT INTO state_change VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     ended = stamp[2] if event.state in ENDED else None
     # The end state stays: a reset makes units free, it does not change what the batch has come to.
     db.execute("UPDATE batch SET state = ?, ended = ? WHERE number = ? AND ended IS NULL", (event.state, ended, number))

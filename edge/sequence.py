@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from drivers.value import Value
-from edge import words
+from edge import refusals, words
 from edge.batch import BatchState, BranchState, State
 from edge.cell import Tag
 from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
 from edge.program import Branch, Code, Level, Plan, Recipe, Repeat, Run, Step, Texts
+from edge.refusals import Refused
 
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
@@ -27,34 +28,29 @@ class Fault(msgspec.Struct, frozen=True):
     tag: str = ""
 
 
-class Refused(Exception):
-    """A level that its tag may not have."""
-
-    def __init__(self, tag: Tag, value: Value, wanted: str) -> None:
-        super().__init__(wanted)
-        self.say = words.value_refused(tag.name, value, wanted)
-        self.tag = tag.name
-
-
 def fit(tag: Tag, value: Value) -> Value:
     """A value as `tag` can have it: whole for an integer type, within range. Raises Refused."""
     kind = tag.type.kind
     if kind in ("bool", "string"):
         if isinstance(value, bool) != (kind == "bool") or isinstance(value, str) != (kind == "string"):
-            raise Refused(tag, value, "it is true or false" if kind == "bool" else "it is a text")
+            raise _misfit(tag, value, refusals.IS_BOOL if kind == "bool" else refusals.IS_TEXT)
         if isinstance(value, str) and len(value.encode()) > tag.type.size:
-            raise Refused(tag, value, f"it has at most {tag.type.size} bytes")
+            raise _misfit(tag, value, refusals.longest(tag.type.size))
         return value
     if isinstance(value, bool | str):
-        raise Refused(tag, value, "it is a number")
+        raise _misfit(tag, value, refusals.IS_NUMBER)
     low, high = tag.low, tag.high
     if low is None and tag.scale is None:
         low = tag.type.low
     if high is None and tag.scale is None:
         high = tag.type.high
     if not (low is None or low <= value) or not (high is None or value <= high):
-        raise Refused(tag, value, f"it goes from {low} to {high} {tag.unit}".rstrip())
+        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
     return round(value) if kind == "int" and tag.scale is None else float(value)
+
+
+def _misfit(tag: Tag, value: Value, wanted: Texts) -> Refused:
+    return Refused(words.value_refused(tag.name, value, wanted))
 
 
 def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
@@ -178,7 +174,9 @@ class Sequence:
             try:
                 found[level.tag] = fit(self.plan.cell.tags[level.tag], value)
             except Refused as refused:
-                self.faults.append(Fault("" if self.handling else "hold", "refused", refused.say, refused.tag))
+                self.faults.append(
+                    Fault("" if self.handling else "hold", "refused", refused.say, self.plan.cell.tags[level.tag].name)
+                )
                 return None
         return found
 

@@ -5,7 +5,8 @@ POST /api/batches {recipe, parameters, by}, /api/batches/{id}/{command} {by}, /a
      by}, /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}
 
 An error is {"error": text}: 400 what was asked is wrong, 403 where it comes from, 404 there is no such thing, 409 the
-loop refuses it now, 503 the loop does not answer.
+loop refuses it now, 503 the loop does not answer. `say` is the text in the languages of the floor, `fields` says what
+is wrong with which parameter.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import choose_encoder
 
-from edge import channel, record, states
+from edge import channel, record, refusals, states
 from edge.devices import iso
 from edge.guard import Guard
 from edge.messages import Command, CommandDone, Hello, Recorded, pack
@@ -38,9 +39,9 @@ from edge.request import (
     SetTag,
     Start,
     Steer,
-    check_answer,
-    check_level,
-    check_parameters,
+    answer_to,
+    level_of,
+    parameters_of,
     recipe_of,
     tag_of,
 )
@@ -50,6 +51,8 @@ from edge.view import BatchView, View, recipes
 log = logging.getLogger("edge.api")
 
 ANSWER_S = 2.0
+GRACE_S = 0.5
+"""An answer that the loop gave in the last moment has so long to come here."""
 SILENCE_S = 2.0
 HELLO_S = 0.5
 DRAIN_S = 0.01
@@ -118,23 +121,30 @@ class Link:
         running.call_later(DRAIN_S, self._listen, end)
 
     async def command(self, do: str, by: str, **fields: Any) -> CommandDone:
-        """Gives a command and waits for the loop's answer. Raises RequestError where it refuses or does not answer."""
-        command = Command(next(self.ids), do, by, **fields)
+        """Gives a command and waits for the loop's answer. Raises RequestError where it refuses or does not answer.
+
+        What was answered 503 is not done later, neither by this loop nor by the next one.
+        """
+        since, until = self.view.cycle, self._until()
+        command = Command(next(self.ids), do, by, since=since, until=until, **fields)
         answer = self.waiting[command.id] = asyncio.get_running_loop().create_future()
         try:
             if not self.view.alive or not channel.send(self.loop, pack(command)):
-                raise RequestError(503, "the control loop is not running: nothing was done; see the log of edge")
-            async with asyncio.timeout(ANSWER_S):
+                raise RequestError(503, refusals.NOT_RUNNING["en"], say=refusals.NOT_RUNNING)
+            async with asyncio.timeout(ANSWER_S + GRACE_S):
                 done = await answer
         except TimeoutError:
-            raise RequestError(
-                503, f"the control loop has not answered in {ANSWER_S:g} s: look at the state before you try again"
-            ) from None
+            raise RequestError(503, refusals.NO_ANSWER["en"], say=refusals.NO_ANSWER) from None
         finally:
             self.waiting.pop(command.id, None)
         if not done.ok:
-            raise RequestError(409, done.text)
+            raise RequestError(409, done.text, say=done.say)
         return done
+
+    def _until(self) -> int:
+        """The last of the loop's cycles in which a command that is given now is in time."""
+        seconds = time.monotonic() - self.heard + ANSWER_S
+        return self.view.cycle + int(seconds * 1e9) // self.view.plan.cell.scan_ns
 
     async def recall(self) -> None:
         """Batches that were here before this process: the record knows when they began and what they recorded."""
@@ -201,8 +211,8 @@ class Server:
         try:
             return await handler(request)
         except RequestError as error:
-            fields = {"fields": error.fields} if error.fields else {}
-            return _json({"error": error.text, **fields}, error.status)
+            more = {"fields": error.fields, "say": error.say}
+            return _json({"error": error.text, **{name: one for name, one in more.items() if one}}, error.status)
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             return _json({"error": f"{request.path} takes {allowed} only"}, error.status, {"Allow": allowed})
@@ -324,7 +334,7 @@ class Server:
     async def start(self, request: web.Request) -> web.Response:
         body = await self._body(request, Start)
         recipe = recipe_of(self.plan, body.recipe)
-        parameters = check_parameters(recipe, body.parameters)
+        parameters = parameters_of(recipe, body.parameters)
         batch = await self._new_id()
         await self.link.command("start", body.by, batch=batch, recipe=recipe.name, parameters=parameters)
         return _json({"batch": batch}, 201, {"Location": f"/api/batches/{batch}"})
@@ -356,8 +366,8 @@ class Server:
         batch = self._live(request)
         asked = batch.questions.get(body.prompt)
         if asked is None:
-            raise RequestError(409, "this question is not open any more")
-        value = check_answer(asked, body.value)
+            raise RequestError(409, "this question is not open any more", say=refusals.QUESTION_CLOSED)
+        value = answer_to(asked, body.value)
         await self.link.command("answer", body.by, batch=batch.batch, prompt=body.prompt, value=value)
         return _json({"batch": batch.batch})
 
@@ -371,7 +381,7 @@ class Server:
     async def set_tag(self, request: web.Request) -> web.Response:
         body = await self._body(request, SetTag)
         tag = tag_of(self.plan, request.match_info["tag"])
-        value = check_level(tag, body.value)
+        value = level_of(tag, body.value)
         await self.link.command("set", body.by, tag=tag.name, value=value)
         return _json({"tag": tag.name, "value": value})
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value, is_good
-from edge import states
+from edge import states, words
 from edge.batch import Alarm, BatchState, BranchState, State
 from edge.devices import DeviceView, Json, iso
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
 from edge.messages import (
     MESSAGE,
     AlarmAcknowledged,
+    AlarmChanged,
     AlarmCleared,
     AlarmRaised,
     Answered,
@@ -64,7 +65,7 @@ class StepView(msgspec.Struct):
 class BatchView(msgspec.Struct):
     """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970.
 
-    `cause_say` is the cause in several languages, where an alarm gave it.
+    `cause` says in English why it is in its state, `cause_say` in the languages of the floor.
     """
 
     batch: str
@@ -174,12 +175,8 @@ class View:
                 device = self.devices[report.device]
                 if report.up != device.up:
                     self._note(report)
-                if report.up:
-                    device.find()
-                    device.seen = self.cycle
-                else:
-                    device.lose(report.status, report.text, report.hint)
-                    device.seen = self.cycle
+                device.take_report(report)
+                device.seen = self.cycle
             case TagReport() as report:
                 troubles = self.devices[self.plan.cell.tags[report.tag].device].troubles
                 if is_good(report.status):
@@ -219,7 +216,8 @@ class View:
         count = len(recipe.parameters)
         values = dict(zip(recipe.variables, batch.variables, strict=False))
         parameters = {one.name: value for one in recipe.parameters if (value := values.get(one.name)) is not None}
-        view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state, batch.cause)
+        view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state)
+        view.cause, view.cause_say = words.english(batch.cause_say), batch.cause_say
         view.clock, view.at = batch.clock, self.cycle
         view.questions = dict(batch.prompts)
         view.answers = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
@@ -249,7 +247,7 @@ class View:
         self.log.append((self._number, self._now_ns(), event))
 
     def _event(self, event: Event) -> None:
-        if not isinstance(event, CommandDone):
+        if not isinstance(event, CommandDone | AlarmChanged):
             self._note(event)
         match event:
             case BatchStarted():
@@ -260,7 +258,9 @@ class View:
                 self.batches[event.batch] = started
             case BatchRemoved():
                 self.batches.pop(event.batch, None)
-            case AlarmRaised() | AlarmCleared() | AlarmAcknowledged():
+            case AlarmRaised():
+                self._raise(event)
+            case AlarmChanged() | AlarmCleared() | AlarmAcknowledged():
                 self._alarm(event)
             case CommandDone() | StateChanged(state="idle"):
                 pass
@@ -279,7 +279,8 @@ class View:
         match event:
             case StateChanged():
                 batch.clock, batch.at = batch.clock_at(self.cycle), self.cycle
-                batch.state, batch.cause, batch.changed_by = event.state, event.cause, event.by
+                batch.state, batch.changed_by = event.state, event.by
+                batch.cause, batch.cause_say = event.cause, event.cause_say
                 batch.since_ns = self._now_ns()
                 if event.state in states.ENDED:
                     batch.questions = {}
@@ -303,25 +304,28 @@ class View:
                 if event.name:
                     batch.answers[event.name] = event.value
 
-    def _alarm(self, event: AlarmRaised | AlarmCleared | AlarmAcknowledged) -> None:
-        if isinstance(event, AlarmRaised):
-            self.alarms[event.alarm] = Alarm(
-                event.alarm, event.kind, event.say, self.cycle, event.batch, event.device, event.tag
-            )
-            self.alarm_times[event.alarm] = self._now_ns()
-            if event.kind == "device-lost":
-                self._lost_by_age(event)
-            if len(self.alarms) > MAX_ALARMS:
-                old = next((number for number, one in self.alarms.items() if not one.active), event.alarm)
-                self.alarms.pop(old)
-            return
+    def _raise(self, event: AlarmRaised) -> None:
+        self.alarms[event.alarm] = Alarm(
+            event.alarm, event.kind, event.say, self.cycle, event.batch, event.device, event.tag, event.detail
+        )
+        self.alarm_times[event.alarm] = self._now_ns()
+        if event.kind == "device-lost":
+            self._lost_by_age(event)
+        if len(self.alarms) > MAX_ALARMS:
+            old = next((number for number, one in self.alarms.items() if not one.active), event.alarm)
+            self.alarms.pop(old)
+
+    def _alarm(self, event: AlarmChanged | AlarmCleared | AlarmAcknowledged) -> None:
         alarm = self.alarms.get(event.alarm)
         if alarm is None:
             return
-        if isinstance(event, AlarmAcknowledged):
-            alarm = msgspec.structs.replace(alarm, acknowledged=True)
-        else:
-            alarm = msgspec.structs.replace(alarm, active=False)
+        match event:
+            case AlarmChanged():
+                alarm = msgspec.structs.replace(alarm, say=event.say, detail=event.detail)
+            case AlarmCleared():
+                alarm = msgspec.structs.replace(alarm, active=False)
+            case AlarmAcknowledged():
+                alarm = msgspec.structs.replace(alarm, acknowledged=True)
         if alarm.acknowledged and not alarm.active:
             del self.alarms[event.alarm]
             self.alarm_times.pop(event.alarm, None)
@@ -332,7 +336,7 @@ class View:
         """The engine has given a silent device up by itself: no report says so, only the alarm."""
         device = self._by_name.get(event.device)
         if device is not None and device.up and device.seen < self.cycle:
-            device.lose(BAD_TIMEOUT, event.say.get("en", "its fieldbus process sends nothing"))
+            device.lose(BAD_TIMEOUT, event.detail)
 
     # --- what it knows -----------------------------------------------------------------------------------------------
 
@@ -389,9 +393,6 @@ class View:
 
     def batch(self, batch: BatchView) -> Json:
         """One batch, ready for JSON."""
-        if batch.cause_say.get("en") != batch.cause:
-            texts = [one.say for one in self.alarms.values() if one.say.get("en") == batch.cause]
-            batch.cause_say = texts[0] if texts else {}
         recipe = self.plan.recipes.get(batch.recipe)
         return {
             "recipe": batch.recipe,
@@ -427,6 +428,7 @@ class View:
         return {
             "kind": alarm.kind,
             "say": alarm.say,
+            "detail": alarm.detail,
             "time": iso(self.alarm_times.get(alarm.alarm)),
             "batch": alarm.batch,
             "device": alarm.device,
@@ -439,6 +441,8 @@ class View:
         entry: Json = {"time": iso(time_ns), **msgspec.to_builtins(event)}
         if isinstance(event, DeviceReport):
             entry["device"] = self.plan.cell.devices[event.device].name
+            if not event.up:
+                entry["say"] = words.why_lost(event.status)
         return entry
 
 

@@ -13,9 +13,11 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from edge import api, channel, record
 from tests import watched
@@ -122,6 +124,21 @@ class Served:
         wait_for(lambda: self.batch(batch)["state"] == state, f"{batch} is {state}")
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One loop and API for all tests of a file."""
+    found = Served(tmp_path_factory.mktemp("state"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def served(shared: Served) -> Served:
+    """The file's loop and API, as they are at their start."""
+    shared.renew()
+    return shared
+
+
 def record_of_one(file: Path, batch: str, state: str) -> None:
     """A batch record with one more batch in it."""
     new = not file.exists()
@@ -139,7 +156,9 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
                 at + 10**9 if state != "running" else None,
             ),
         ).lastrowid
-        db.execute("INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina')", (number, at, state))
+        db.execute(
+            "INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina', '{}')", (number, at, state)
+        )
         db.execute("INSERT INTO recorded VALUES (?, 1, 1, ?, 6, 'filled', '12.5', 'L')", (number, at))
     db.close()
 

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_met
 
 from edge import api, record
 from edge.guard import Guard
-from edge.messages import Asked
+from edge.messages import Asked, CommandDone
 from edge.pages import Pages
 from edge.program import Parameter
-from edge.request import RequestError, check_answer, check_level, check_parameters
+from edge.request import RequestError, answer_to, level_of, parameters_of
 from edge.server import MAX_STREAMS
 from tests import watched
 from tests.served import PATIENCE_S, Served, record_of_one, wait_for
@@ -21,19 +21,6 @@ from tests.served import PATIENCE_S, Served, record_of_one, wait_for
 PLAN = watched.plan()
 JSON_POST = b"POST /api/batches HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 FILL = PLAN.recipes["rinse-and-fill"]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    served = Served(tmp_path_factory.mktemp("state"))
-    yield served
-    served.close()
-
-
-@pytest.fixture
-def served(shared):
-    shared.renew()
-    return shared
 
 
 @pytest.fixture
@@ -440,6 +427,18 @@ def test_a_loop_that_does_not_answer(own):
     assert own.get("/api/state")["loop"]["alive"]
 
 
+def test_what_was_answered_503_is_not_done_later(own):
+    own.loop.mute = True
+    status, answer = own.post("/api/tags/conveyor.lamp", value=True)
+    assert status == 503 and "it will not do" in answer["error"] and set(answer["say"]) == {"en", "fr", "ar"}
+    with own.loop.lock:
+        own.loop.cycle += 100  # a loop that stood still skips the cycles that it has missed
+        own.loop.mute = False
+    wait_for(lambda: [one for one in own.loop.events if isinstance(one, CommandDone)], "the loop takes the command")
+    assert own.get("/api/state")["tags"]["conveyor.lamp"]["level"] is False
+    wait_for(lambda: own.post("/api/tags/conveyor.lamp", value=True)[0] == 200, "the loop obeys again")
+
+
 def test_it_ends_when_told_to_even_with_followers(own, follow):
     follower = follow(own)
     follower.read("state")
@@ -530,13 +529,13 @@ def test_the_url_of_an_ipv6_address():
 )
 def test_wrong_parameters(given, words):
     with pytest.raises(RequestError, match=re.escape(words)) as error:
-        check_parameters(FILL, given)
+        parameters_of(FILL, given)
     assert error.value.status == 400 and list(error.value.fields) == list(given)
 
 
 @pytest.mark.parametrize("given", [{}, {"volume": 5}, {"volume": 50.0, "side": "back", "rinse": False}])
 def test_right_parameters(given):
-    assert check_parameters(FILL, given) == given
+    assert parameters_of(FILL, given) == {"volume": 20, "side": "front", "rinse": True} | given
 
 
 def test_a_number_with_one_limit_and_a_text():
@@ -547,9 +546,9 @@ def test_a_number_with_one_limit_and_a_text():
         **{name: getattr(recipe, name) for name in recipe.__struct_fields__} | {"parameters": (low, text)}
     )
     with pytest.raises(RequestError, match=r"mass is needed: it is at least 0\.5 kg; note is needed"):
-        check_parameters(one, {})
+        parameters_of(one, {})
     with pytest.raises(RequestError, match=r"mass: 0\.1 kg is out of range, it is at least 0\.5 kg; note: a text"):
-        check_parameters(one, {"mass": 0.1, "note": " "})
+        parameters_of(one, {"mass": 0.1, "note": " "})
 
 
 def asked(kind: str, **more: object) -> Asked:
@@ -576,13 +575,13 @@ def asked(kind: str, **more: object) -> Asked:
 )
 def test_answers(question, value, words):
     if not words:
-        assert check_answer(question, value) == value
+        assert answer_to(question, value) == (True if value is None else value)
         return
     with pytest.raises(RequestError, match=re.escape(words)):
-        check_answer(question, value)
+        answer_to(question, value)
 
 
 def test_levels():
-    assert check_level(PLAN.cell.tag("mixer.agitator"), 120) == 120.0
+    assert level_of(PLAN.cell.tag("mixer.agitator"), 120) == 120.0
     with pytest.raises(RequestError, match="can only be read"):
-        check_level(PLAN.cell.tag("mixer.level"), 1)
+        level_of(PLAN.cell.tag("mixer.level"), 1)

@@ -180,7 +180,7 @@ def test_recipes_follow_one_another_in_any_order(plan):
     names = ["changeover", "rinse-and-fill", "clean-in-place", "clean-in-place", "rinse-and-fill", "changeover"]
     for number, name in enumerate(names):
         line.start(name, f"B{number}")
-        assert line.finish(f"B{number}") == "complete", line.batch(f"B{number}").cause
+        assert line.finish(f"B{number}") == "complete", line.batch(f"B{number}").cause_say
         assert line.at_rest()
 
 
@@ -229,7 +229,7 @@ def test_a_plc_that_was_away_and_forgot_everything_is_no_obstacle_after_a_restar
     line.run(100)
     line.command("restart")
     line.run(2)
-    assert line.finish() == "complete", line.batch().cause
+    assert line.finish() == "complete", line.batch().cause_say
     assert line.at_rest()
 
 

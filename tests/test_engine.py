@@ -7,16 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED
 from edge import states
 from edge.engine import Engine
 from edge.messages import (
     Ack,
+    AlarmChanged,
     AlarmCleared,
     AlarmRaised,
     Answered,
     Asked,
     BatchRemoved,
     CommandDone,
+    DeviceReport,
     Recorded,
     StateChanged,
     StepEnded,
@@ -463,16 +466,36 @@ def test_a_lost_device_turns_its_tags_bad_and_holds_with_an_alarm_that_names_it(
     assert run.state() == "held"
     alarm = run.of(AlarmRaised)[0]
     assert (alarm.kind, alarm.device, alarm.tag) == ("device-lost", "plc", "plc.level")
-    assert "no answer from 10.0.0.1" in alarm.say["en"] and set(alarm.say) == {"en", "fr", "ar"}
+    assert alarm.detail == "no answer from 10.0.0.1"
+    assert alarm.say["fr"] == "plc est perdu (plc.level) : injoignable" and set(alarm.say) == {"en", "fr", "ar"}
+    assert run.of(StateChanged)[-1].cause_say == alarm.say
     run.command("restart")
     run.run(1)
-    assert "plc is lost" in refusals(run)[-1]
+    assert refusals(run)[-1] == "plc is lost: no answer from 10.0.0.1"
+    assert run.of(CommandDone)[-1].say["ar"].startswith("انقطع الاتصال مع plc")
     run.find("plc")
     run.run(2)
     assert run.of(AlarmCleared)
     run.command("restart")
     run.run(6)
     assert run.state() == "running"
+
+
+def test_the_alarm_of_a_lost_device_says_its_newest_reason_and_the_record_keeps_the_first(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    for status, text in ((BAD_CONNECTION_CLOSED, "was closed"), (BAD_CONNECTION_REJECTED, "refuses the connection")):
+        for _ in range(2):
+            run.packets.append(pack(DeviceReport(0, False, status, text, "look")))
+            run.present.discard(0)
+            run.run(1)
+    (raised,), (changed,) = run.of(AlarmRaised), run.of(AlarmChanged)
+    assert raised.say["en"] == "plc is lost (plc.level): connection closed by the device"
+    assert changed.say["fr"] == "plc est perdu (plc.level) : connexion refusée"
+    assert (raised.detail, changed.detail) == ("was closed (look)", "refuses the connection (look)")
+    assert run.engine.state.alarms[raised.alarm].say == changed.say
+    commits = [engine.step(*cycle).commit for engine in [Engine(run.plan)] for cycle in run.taken]
+    assert not [one for commit in commits if commit for one in commit.events if isinstance(one, AlarmChanged)]
 
 
 def test_a_device_of_another_unit_disturbs_nothing(cell) -> None:
@@ -508,7 +531,9 @@ def test_a_refused_output_holds_its_batch(cell) -> None:
     run.refuse("plc.valve", "write protected")
     run.run(2)
     assert run.state() == "held"
-    assert "plc.valve could not be set: write protected" in run.of(AlarmRaised)[0].say["en"]
+    alarm = run.of(AlarmRaised)[0]
+    assert alarm.say["en"] == "plc.valve could not be set: setting is not permitted"
+    assert alarm.detail == "write protected"
 
 
 def test_a_bad_value_fires_no_transition(cell) -> None:
@@ -580,9 +605,9 @@ def test_garbage_packets_change_nothing(cell) -> None:
     ("fields", "text"),
     [
         ({"recipe": "none"}, "there is no recipe none"),
-        ({"recipe": "fill", "parameters": {"volume": 51}}, "parameter volume goes from 5"),
-        ({"recipe": "fill", "parameters": {"volume": "much"}}, "parameter volume is a number"),
-        ({"recipe": "fill", "parameters": {"speed": 1}}, "has no parameter speed"),
+        ({"recipe": "fill", "parameters": {"volume": 51}}, "volume: 51 L is out of range, it goes from 5 to 50 L"),
+        ({"recipe": "fill", "parameters": {"volume": "much"}}, "volume: much is not a number"),
+        ({"recipe": "fill", "parameters": {"speed": 1}}, "fill has no parameter `speed`"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused_in_words(cell, fields: dict, text: str) -> None:
@@ -591,7 +616,23 @@ def test_a_start_that_cannot_be_is_refused_in_words(cell, fields: dict, text: st
     run.command("start", **fields)
     run.run(1)
     assert text in refusals(run)[0]
+    assert set(run.of(CommandDone)[0].say) == {"en", "fr", "ar"}
     assert not run.engine.state.batches
+
+
+def test_a_command_that_came_too_late_or_from_another_life_of_the_loop_is_not_obeyed(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    run.run(40)
+    now = run.cycle
+    run.command("hold", since=now - 30, until=now)
+    run.command("hold", since=now + 1000, until=now + 1200)
+    run.run(1)
+    assert ["too late" in text for text in refusals(run)] == [True, True]
+    assert run.state() == "running"
+    run.command("hold", since=now - 30, until=run.cycle + 1)
+    run.run(2)
+    assert run.state() == "held"
 
 
 def test_a_unit_has_one_owner(cell) -> None:
@@ -747,5 +788,7 @@ def test_state_changes_are_told_with_cause_and_person(cell) -> None:
     run.start("fill")
     run.command("hold")
     run.run(2)
+    assert run.of(StateChanged)[-1].cause == "hold by tester"
+    assert run.of(StateChanged)[-1].cause_say["fr"] == "maintien par tester"
     changes = [(event.before, event.state, event.by) for event in run.of(StateChanged)]
     assert changes == [("idle", "running", "tester"), ("running", "holding", "tester"), ("holding", "held", "edge")]

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED, STATUS_NAMES
 from edge import record
 from tests.served import Served, record_of_one, wait_for
 
@@ -35,19 +36,6 @@ def browser():
         found = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         yield found
         found.close()
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    served = Served(tmp_path_factory.mktemp("state"))
-    yield served
-    served.close()
-
-
-@pytest.fixture
-def served(shared):
-    shared.renew()
-    return shared
 
 
 @pytest.fixture(scope="module")
@@ -268,10 +256,50 @@ def test_a_lost_device_shows_no_value_and_says_why(visit, served):
     expect(level).to_contain_text("bad: device lost")
     expect(level).not_to_contain_text("12")
     machine = page.locator("[data-unit=mixer]")
+    expect(machine.locator(".reason")).to_contain_text("mixer: cannot be reached")
     expect(machine.locator(".reason")).to_contain_text("no answer from 192.168.10.11:102")
     expect(machine.locator(".reason")).to_contain_text("check its power and its cable")
     state(page, "held")
     expect(page.locator(".alarm-text")).to_contain_text("mixer is lost")
+
+
+@pytest.mark.parametrize(
+    ("language", "alarm", "hold"),
+    [
+        ("fr", "mixer est perdu (mixer.level) : connexion refusée", "maintien par Youssef"),
+        ("ar", "انقطع الاتصال مع mixer (mixer.level): رُفض الاتصال", "تعليق بواسطة Youssef"),
+    ],
+)
+def test_reasons_and_causes_are_in_the_operator_s_language(visit, served, language, alarm, hold):
+    page = visit(language, name="Youssef")
+    start(page)
+    state(page, "running")
+    page.locator("[data-command=hold]").click()
+    state(page, "held")
+    served.loop.lose("mixer", "127.0.0.1:102 was closed by the device", BAD_CONNECTION_CLOSED)
+    served.loop.lose("mixer", "127.0.0.1:102 refuses the connection", BAD_CONNECTION_REJECTED)
+    expect(page.locator(".alarm-text")).to_have_text(alarm)
+    detail = page.locator(".alarms .detail bdi")
+    expect(detail).to_have_text("127.0.0.1:102 refuses the connection (check its power and its cable)")
+    expect(detail).to_have_attribute("dir", "ltr")
+    expect(detail).to_have_attribute("lang", "en")
+    expect(page.locator("[data-unit=mixer] .reason p")).to_contain_text(alarm.rpartition(": ")[2])
+    page.locator("[data-command=restart]").click()
+    expect(page.locator(".batch .fault")).to_contain_text(alarm.replace(" (mixer.level)", ""))
+    page.locator(".events summary").click()
+    expect(page.locator(".events")).to_contain_text(hold)
+    english = re.compile("refuses|was closed|hold by|cannot|is lost")
+    for part in (".batch", ".events", ".alarm-text"):
+        expect(page.locator(part)).not_to_contain_text(english)
+
+
+def test_every_quality_has_its_word_in_every_language(visit, served):
+    page = visit()
+    for language in ("fr", "ar"):
+        known = page.evaluate(
+            f"async () => Object.keys((await import('/web/texts.js')).speak('{language}').t.qualities)"
+        )
+        assert {name for status, name in STATUS_NAMES.items() if status} - set(known) == set()
 
 
 def test_the_languages(visit, served):

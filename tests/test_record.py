@@ -286,9 +286,7 @@ def test_no_file_an_empty_one_and_an_unknown_batch_are_said_in_words(tmp_path: P
     assert record.as_table([]) == "No batch has been recorded yet."
 
 
-@pytest.mark.parametrize(
-    ("version", "words"), [(record.VERSION + 1, "a newer edge"), (record.VERSION - 1, "not a batch record")]
-)
+@pytest.mark.parametrize(("version", "words"), [(record.VERSION + 1, "a newer edge"), (0, "not a batch record")])
 def test_a_record_of_another_version_is_left_alone(path: Path, version: int, words: str) -> None:
     with sqlite3.connect(path) as db:
         db.execute(f"PRAGMA user_version = {version}")
@@ -302,6 +300,39 @@ def test_a_record_of_another_version_is_left_alone(path: Path, version: int, wor
         with pytest.raises(NoRecord, match=words):
             use()
     assert path.read_bytes() == before
+
+
+def test_a_record_of_an_older_edge_is_read_as_it_is_and_upgraded_by_the_recorder(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    with sqlite3.connect(path) as db:
+        db.executescript((Path(__file__).parent / "golden" / "record-1.sql").read_text())
+    db.close()
+    before = record.batch(path, BATCH)
+    assert before.states[-1].cause == "the plant is as it was" and before.states[-1].cause_say == {}
+    assert "restart by yusuf" in record.as_text(before, "fr")
+    assert len(unfinished(tmp_path)) == 1
+    kept(tmp_path, StateChanged(BATCH, "running", "held", "why", "edge", {"en": "why", "fr": "pourquoi"}), run=RUN + 1)
+    after = record.batch(path, BATCH)
+    assert after.states[:-1] == before.states and after.steps == before.steps and after.alarms == before.alarms
+    assert after.states[-1].cause_say["fr"] == "pourquoi" and "held: pourquoi" in record.as_text(after, "fr")
+
+
+def test_an_unfinished_batch_whose_recipe_is_gone_is_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    digest = "0" * 64
+    path = kept(
+        tmp_path,
+        BatchStarted(BATCH, "rinse-and-fill", digest, {}, "amira"),
+        StateChanged(BATCH, "idle", "running", "started", "amira"),
+        BatchStarted("gone", "spin", digest, {}, "amira"),
+        StateChanged("gone", "idle", "running", "started", "amira"),
+    )
+    assert len(unfinished(tmp_path)) == 2
+    kept(tmp_path, run=RUN + 1)
+    assert len(unfinished(tmp_path)) == 1
+    ended = record.batch(path, "gone")
+    assert (ended.state, ended.states[-1].cause) == ("aborted", "its recipe spin is no longer there")
+    assert ended.ended is not None and record.batch(path, BATCH).state == "running"
+    assert "Batch gone cannot be resumed and is recorded as aborted" in caplog.text
 
 
 def test_a_damaged_file_is_said_in_words(tmp_path: Path) -> None:

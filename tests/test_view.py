@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.value import BAD_NODE_UNKNOWN, GOOD
+from drivers.value import BAD_CONNECTION_REJECTED, BAD_NODE_UNKNOWN, GOOD
 from edge import channel
 from edge.image import pack_record
 from edge.messages import (
@@ -17,6 +17,7 @@ from edge.messages import (
     DeviceReport,
     DeviceStats,
     LoopStats,
+    Snapshot,
     TagReport,
     pack,
 )
@@ -90,6 +91,7 @@ def test_the_first_snapshot_completes_it(watch):
     assert watch.view.state()["devices"]["mixer"] | {"errors": 0} == {
         "driver": "s7",
         "up": True,
+        "say": {},
         "reason": "",
         "hint": "",
         "every_s": 0.02,
@@ -366,6 +368,35 @@ def test_an_alarm_that_was_not_acknowledged_stays(watch):
     assert not alarm.active and alarm.device == "mixer"
     watch.command("acknowledge", alarm=number)
     assert watch.view.alarms == {}
+
+
+def test_the_newest_reason_of_a_lost_device_shows_also_to_a_newcomer(watch):
+    watch.run(2)
+    watch.loop.lose("mixer")
+    watch.run()
+    watch.loop.lose("mixer", "refuses the connection", BAD_CONNECTION_REJECTED)
+    watch.run()
+    newcomer = View(watch.loop.plan)
+    newcomer.feed(pack(Snapshot(watch.loop.cycle, msgspec.msgpack.encode(watch.loop.engine.state))))
+    for view in (watch.view, newcomer):
+        state = view.state()
+        (alarm,) = state["alarms"].values()
+        assert alarm["say"]["fr"] == "mixer est perdu : connexion refusée"
+        assert alarm["detail"] == "refuses the connection (check its power and its cable)"
+        device = state["devices"]["mixer"]
+        assert device["say"]["ar"] == "رُفض الاتصال" and device["reason"] == "refuses the connection"
+
+
+def test_causes_are_in_the_languages_of_the_floor_also_for_a_newcomer(watch):
+    watch.start()
+    watch.command("hold")
+    watch.run(2)
+    newcomer = View(watch.loop.plan)
+    newcomer.feed(pack(Snapshot(watch.loop.cycle, msgspec.msgpack.encode(watch.loop.engine.state))))
+    for view in (watch.view, newcomer):
+        batch = view.state()["batches"]["B1"]
+        assert batch["cause"] == "hold by Amina"
+        assert batch["cause_say"] == {"en": "hold by Amina", "fr": "maintien par Amina", "ar": "تعليق بواسطة Amina"}
 
 
 def test_the_log_is_bounded_and_numbered(watch):

@@ -197,11 +197,13 @@ class WatchedLoop:
             for name, value in values.items():
                 self.values[self.plan.cell.tag(name.replace("__", ".")).index] = value
 
-    def lose(self, name: str, text: str = "no answer from 192.168.10.11:102") -> None:
+    def lose(
+        self, name: str, text: str = "no answer from 192.168.10.11:102", status: int = BAD_NO_COMMUNICATION
+    ) -> None:
         index = next(one.index for one in self.plan.cell.devices if one.name == name)
         with self.lock:
             self.present.discard(index)
-            report = DeviceReport(index, False, BAD_NO_COMMUNICATION, text, "check its power and its cable")
+            report = DeviceReport(index, False, status, text, "check its power and its cable")
             self.packets.append(pack(report))
 
     def find(self, name: str) -> None:

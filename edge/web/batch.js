@@ -89,7 +89,7 @@ function Cause({ batch }) {
   const desk = useDesk();
   if (batch.state === 'complete') return null;
   if (!NOT_PEOPLE.has(batch.changed_by)) return html` · ${desk.t.by} <bdi>${batch.changed_by}</bdi>`;
-  const text = desk.say(batch.cause_say) || batch.cause;
+  const text = desk.say(batch.cause_say);
   return text && html` · <bdi class="cause">${text}</bdi>`;
 }
 

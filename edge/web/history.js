@@ -1,7 +1,7 @@
 // The batches that the record keeps, and the record of one.
 
 import { html, useEffect, useRef, useState } from '/web/vendor/preact.js';
-import { Ltr, Quantity, StateMark, Time, useDesk } from '/web/parts.js';
+import { Detail, Ltr, Quantity, StateMark, Time, useDesk } from '/web/parts.js';
 import { get } from '/web/stream.js';
 
 const SHOWN = 12;
@@ -78,8 +78,9 @@ function Record({ batch }) {
       row=${(one) => [one.name, html`<${Quantity} value=${one.value} unit=${one.unit} />`, clock(desk, one.time)]} />
     <${Rows} title=${t.questions} rows=${batch.questions}
       row=${(one) => [desk.say(one.say), one.value === null ? '—' : html`<${Quantity} value=${one.value} unit=${one.unit} />`, one.by ?? '']} />
-    <${Rows} title=${t.alarms} rows=${batch.alarms} row=${(one) => [desk.say(one.say), t.kinds[one.kind] ?? one.kind, clock(desk, one.raised)]} />
-    <${Rows} title=${t.state} rows=${batch.states} row=${(one) => [t.states[one.state], one.cause, clock(desk, one.time)]} />
+    <${Rows} title=${t.alarms} rows=${batch.alarms} 
+      row=${(one) => [html`${desk.say(one.say)}<${Detail} text=${one.detail} />`, t.kinds[one.kind] ?? one.kind, clock(desk, one.raised)]} />
+    <${Rows} title=${t.state} rows=${batch.states} row=${(one) => [t.states[one.state], desk.say(one.cause_say) || one.cause, clock(desk, one.time)]} />
     <${Rows} title=${t.steps} rows=${batch.steps}
       row=${(one) => [one.name, t.how[one.how] ?? '', one.active_s === null ? '' : html`<${Time} seconds=${one.active_s} />`]} />`;
 }

@@ -78,7 +78,9 @@ export function Tag({ name, tag }) {
       html`<span class="why">${t.set} ${typeof tag.level === 'boolean'
         ? word(tag.level)
         : html`<${Quantity} value=${tag.level} unit=${tag.unit} kind=${tag.kind} />`}</span>`}
-      ${tag.trouble && good && html`<span class="why trouble"><bdi>${tag.trouble}</bdi></span>`}
+      ${tag.trouble &&
+      html`<span class="why trouble">${good && html`<bdi>${desk.say(tag.trouble_say)}</bdi>`}
+        <${Detail} text=${tag.trouble} /></span>`}
     </dd>
   </div>`;
 }
@@ -107,9 +109,14 @@ export function Confirm({ title, text, yes, command, onYes, onNo }) {
   </dialog>`;
 }
 
-/** What a command came to, where it was given. */
+/** What a command came to, where it was given: a text, or one in several languages; null where nothing came back. */
 export function Fault({ error }) {
-  const { t } = useDesk();
+  const desk = useDesk();
   if (error === '' || error === undefined) return null;
-  return html`<p class="fault" role="alert"><${Icon} name="bell" /> <bdi>${error ?? t.noAnswer}</bdi></p>`;
+  const text = typeof error === 'string' ? error : desk.say(error) || desk.t.noAnswer;
+  return html`<p class="fault" role="alert"><${Icon} name="bell" /> <bdi>${text}</bdi></p>`;
 }
+
+/** What a driver said, for a technician: English in any language. */
+export const Detail = ({ text }) =>
+  text ? html`<span class="detail"><bdi dir="ltr" lang="en">${text}</bdi></span>` : null;

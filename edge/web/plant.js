@@ -1,7 +1,7 @@
 // The machines and what they show; the alarms; what has happened.
 
 import { html, useState } from '/web/vendor/preact.js';
-import { Fault, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
+import { Detail, Fault, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
 import { apart } from '/web/texts.js';
 
 export function Alarms({ alarms }) {
@@ -31,6 +31,7 @@ function Alarm({ number, alarm }) {
     <${Icon} name="bell" />
     <div>
       <p class="alarm-text"><bdi>${desk.say(alarm.say)}</bdi></p>
+      <${Detail} text=${alarm.detail} />
       <p class="about">
         ${t.kinds[alarm.kind] ?? alarm.kind} · ${alarm.active ? t.active : t.gone}
         ${alarm.acknowledged && html` · ${t.acknowledged}`} · <${Ltr}>${desk.clock(alarm.time)}<//>
@@ -72,10 +73,12 @@ export function Plant({ units, devices, tags, scan, overruns, title }) {
 }
 
 function Reason({ name, device }) {
+  const desk = useDesk();
   if (!device || device.up) return null;
   return html`<div class="reason" data-device=${name}>
-    <p><${Ltr}><strong>${name}</strong>: ${device.reason}<//></p>
-    ${device.hint && html`<p class="hint"><${Ltr}>${device.hint}<//></p>`}
+    <p><${Ltr}><strong>${name}</strong><//>: <bdi>${desk.say(device.say)}</bdi></p>
+    <${Detail} text=${device.reason} />
+    <${Detail} text=${device.hint} />
   </div>`;
 }
 
@@ -101,7 +104,7 @@ function Entry({ entry, recipes }) {
   const arrow = desk.dir === 'rtl' ? '←' : '→';
   const text =
     entry.type === 'state'
-      ? `${t.states[entry.before]} ${arrow} ${t.states[entry.state]}: ${words.cause}`
+      ? `${t.states[entry.before]} ${arrow} ${t.states[entry.state]}: ${apart(desk.say(entry.cause_say))}`
       : `${t.log[kind]?.(words) ?? kind}${entry.say ? `: ${apart(desk.say(entry.say))}` : ''}`;
   return html`<li><${Ltr} class="time">${desk.clock(entry.time)}<//> ${text}</li>`;
 }

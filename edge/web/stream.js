@@ -65,7 +65,10 @@ export function follow(show) {
   connect();
 }
 
-/** Gives a command. Resolves to {error: '', …answer} or to {error: text, fields}; `null` error text: no answer at all. */
+/**
+ * Gives a command. Resolves to {error: '', …answer} or to {error, fields}: a text, or one in several languages; `null`:
+ * no answer at all.
+ */
 export async function post(path, body) {
   try {
     const answer = await fetch(path, {
@@ -75,7 +78,7 @@ export async function post(path, body) {
       signal: AbortSignal.timeout(ANSWER_MS),
     });
     const data = await answer.json();
-    return answer.ok ? { ...data, error: '' } : data;
+    return answer.ok ? { ...data, error: '' } : { ...data, error: data.say ?? data.error };
   } catch {
     return { error: null };
   }

@@ -1,0 +1,5 @@
+"""Fixtures that several tests share."""
+
+from tests.served import served, shared
+
+__all__ = ["served", "shared"]
