@@ -105,7 +105,7 @@ class _Run:
         self.plan = plan
         self.trial = trial
         self.recipe = plan.recipes[trial.recipe]
-        self.site = Site(plan, plant)
+        self.site = Site(plan, plant, trial.tags)
         self.scan_s = plan.cell.scan_ns / 1e9
         self.settle = plan.cycles(SETTLE_S)
         self.now = 0
@@ -148,8 +148,10 @@ class _Run:
     def _over(self) -> bool:
         """Whether nothing more can come: what waits for a moment that may never be is waited for until the end only."""
         end = self.trial.limit if self.ended is None else self.ended + self.settle
+        if self.now < end:
+            return False
         known = any(due.cycle is not None for _, due in (*self.happenings, *self.wishes))
-        return self.now >= end and not known and not (self.mends and self.ended is None)
+        return not known and not (self.mends and self.ended is None)
 
     def _cycle(self) -> None:
         self.now += 1
@@ -191,13 +193,14 @@ class _Run:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def _happen(self) -> None:
-        for cycle, event in [one for one in self.mends if one[0] <= self.now]:
-            self.mends.remove((cycle, event))
-            self._mend(event)
-        due = [one for one in self.happenings if one[1].cycle is not None and one[1].cycle <= self.now]
-        for event, when in due:
-            self.happenings.remove((event, when))
-            self._begin_event(event)
+        for one in tuple(self.mends):
+            if one[0] <= self.now:
+                self.mends.remove(one)
+                self._mend(one[1])
+        for one in tuple(self.happenings):
+            if one[1].cycle is not None and one[1].cycle <= self.now:
+                self.happenings.remove(one)
+                self._begin_event(one[0])
 
     def _begin_event(self, event: Happening) -> None:
         site, cycles = self.site, event.cycles
@@ -340,6 +343,7 @@ class _Run:
     # --- how things stand --------------------------------------------------------------------------------------------
 
     def _failure(self, failed: _Failed) -> Failure:
+        self.site.look()
         batch = self._batch()
         active = list(dict.fromkeys(self._active(batch)))
         steps = [self.recipe.steps[index] for index in active or [self.last_step] if index >= 0]

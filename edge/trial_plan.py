@@ -38,6 +38,7 @@ class Moment(msgspec.Struct, frozen=True):
 
     cycles: int
     when: Code | None = None
+    tags: tuple[int, ...] = ()
     steps: tuple[int, ...] = ()
 
 
@@ -107,6 +108,14 @@ class Trial(msgspec.Struct, frozen=True):
     state: str
     limit: int
     alarms: tuple[str, ...]
+
+    @property
+    def tags(self) -> frozenset[int]:
+        """The tags that its conditions read."""
+        wishes = [wish.that for wish in self.wishes if wish.that is not None]
+        conditions = [*self.always, *wishes, *(one.that for one in self.recordings)]
+        moments = [one.moment for one in (*self.events, *self.wishes)]
+        return frozenset(tag for one in (*conditions, *moments) for tag in one.tags)
 
 
 def compile_trials(
@@ -384,7 +393,7 @@ class _Compiling:
             return Moment(self.plan.cycles(form.at))
         if key == "when" and form.when is not None:
             condition = self._condition(form.when)
-            return None if condition is None else Moment(self.plan.cycles(after), condition.code)
+            return None if condition is None else Moment(self.plan.cycles(after), condition.code, condition.tags)
         if key == "step" and form.step is not None:
             steps = tuple(step.index for step in self.recipe.steps if step.name == form.step)
             if steps:

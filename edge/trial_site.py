@@ -1,5 +1,7 @@
 """A cell with its plant in virtual time, and the faults between the plant and edge."""
 
+from collections.abc import Collection, Iterable
+
 import msgspec
 
 from drivers.value import Value, from_raw
@@ -9,6 +11,9 @@ from edge.plant import Plant, raw
 from edge.program import Plan
 from edge.trial_bench import Bench
 from edge.trial_plan import Event
+
+_ByKind = list[tuple[int, Tag | None]]
+"""Tags by index; with the tag where the device's type is whole numbers, so that not every value can be shown."""
 
 
 class Disturbed(msgspec.Struct):
@@ -21,16 +26,22 @@ class Disturbed(msgspec.Struct):
 
 class Site(Bench):
     """The devices show what the plant does, or what a fault makes of it. `truth` is what the plant does: for a tag that
-    is read what the sensor should show, for an output what the device really gives. `now` counts the cycles.
+    is read what the sensor should show, for an output what the device really gives. It is true in every cycle of tags
+    that are `watched`, of others when their device is read. `now` counts the cycles.
     """
 
-    def __init__(self, plan: Plan, plant: Plant) -> None:
+    def __init__(self, plan: Plan, plant: Plant, watched: Collection[int]) -> None:
         self.plant = plant
         self.now = 0
         self.powered = True
         self.scan_s = plan.cell.scan_ns / 1e9
         self.truth: list[Value | None] = [{"bool": False, "string": ""}.get(tag.type.kind, 0) for tag in plan.cell.tags]
-        self.sensors = [tag for tag in plan.cell.tags if not tag.writable]
+        sensors = [tag for tag in plan.cell.tags if not tag.writable]
+        self.watched = _by_kind(tag for tag in sensors if tag.index in watched)
+        self.others = [
+            _by_kind(tag for tag in sensors if tag.device == device.index and tag.index not in watched)
+            for device in plan.cell.devices
+        ]
         self.disturbed: list[Disturbed] = []
         self.held_up: dict[int, Value] = {}
         super().__init__(plan)
@@ -39,11 +50,22 @@ class Site(Bench):
         """The plant a cycle later, then the engine's cycle; None while edge is without power."""
         self.now += 1
         self.plant.step(self.scan_s)
-        truth, read = self.truth, self.plant.read
-        for tag in self.sensors:
-            truth[tag.index] = _sensed(tag, read(tag.index))
-        self.values = truth if not self.disturbed else self._disturb()
+        self._sense(self.watched)
+        for device, due in enumerate(self.due):
+            if self.cycle + 1 >= due:
+                self._sense(self.others[device])
+        self.values = self.truth if not self.disturbed else self._disturb()
         return self.step() if self.powered else None
+
+    def look(self) -> None:
+        """Makes all of `truth` that of this cycle."""
+        for tags in self.others:
+            self._sense(tags)
+
+    def _sense(self, tags: _ByKind) -> None:
+        truth, read = self.truth, self.plant.read
+        for index, tag in tags:
+            truth[index] = read(index) if tag is None else _sensed(tag, read(index))
 
     def take(self, device: int, frame: bytes) -> None:
         layout = self.engine.layouts[device]
@@ -108,8 +130,12 @@ class Site(Bench):
         return values
 
 
+def _by_kind(tags: Iterable[Tag]) -> _ByKind:
+    return [(tag.index, tag if tag.type.kind == "int" else None) for tag in tags]
+
+
 def _sensed(tag: Tag, value: Value) -> Value | None:
     """A value as the device's own type can have it: whole, in steps, saturated."""
-    if tag.type.kind != "int":
+    if tag.type.kind != "int" or (type(value) is int and tag.scale is None and tag.type.low <= value <= tag.type.high):
         return value
     return from_raw(raw(tag, value), tag.scale)
