@@ -5,10 +5,17 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import check, cycle, lateness, memory, start
+from tests.bench import check, cycle, drivers, lateness, memory, start
 from tests.bench.case import Case, Result, run
 
-CASES: tuple[type[Case], ...] = (*lateness.CASES, *cycle.CASES, *start.CASES, *memory.CASES, *check.CASES)
+CASES: tuple[type[Case], ...] = (
+    *lateness.CASES,
+    *cycle.CASES,
+    *drivers.CASES,
+    *start.CASES,
+    *memory.CASES,
+    *check.CASES,
+)
 RESULTS = Path("build") / "bench.json"
 
 
@@ -16,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser("tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="such as loop.lateness or start.first_cycle")
     parser.add_argument("--seconds", type=float, default=10, help="of each round of what takes time (default: 10)")
+    parser.add_argument("--rounds", type=int, default=0, help="of edge and its peer in turns (default: 5, in some 3)")
     chosen = parser.parse_args()
     wanted = tuple(chosen.names) or ("",)
     cases = [case for case in CASES if any(name.startswith(wanted) for name in case.names)]
@@ -24,21 +32,21 @@ def main() -> None:
     results: list[Result] = []
     print(f"{'':32}{'edge':>12}{'peer':>12}{'ratio':>8}  unit  peer", flush=True)
     for kind in cases:
-        case = kind(chosen.seconds)
+        case = kind(chosen.seconds, chosen.rounds)
         found = run(case)
         for result in found:
             print(line(result), flush=True)
         for note in case.notes:
             print(f"  {note}", flush=True)
         results += found
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
 
 
 def line(result: Result) -> str:
-    peer = "none" if result.peer is None else f"{result.peer:.1f}"
+    edge, peer = ("none" if one is None else f"{one:.1f}" for one in (result.edge, result.peer))
     ratio = "" if result.ratio is None else f"{result.ratio:.2f}"
-    return f"{result.name:32}{result.edge:12.1f}{peer:>12}{ratio:>8}  {result.unit:4}  {result.peer_name}"
+    return f"{result.name:32}{edge:>12}{peer:>12}{ratio:>8}  {result.unit:4}  {result.peer_name}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import os
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -15,10 +14,10 @@ class Unavailable(Exception):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One line of the table: medians over the rounds. `peer` and `ratio` (edge / peer) are None where there is none."""
+    """One line of the table: medians over the rounds. What cannot be had is None; `ratio` is edge / peer."""
 
     name: str
-    edge: float
+    edge: float | None
     peer: float | None
     peer_name: str
     unit: str
@@ -28,7 +27,7 @@ class Result(msgspec.Struct, frozen=True):
 class Case(ABC):
     """A benchmark. `names` are its figures; `edge` and `peer` measure them once, in that order, for one round.
 
-    It is entered before the first round. `notes` are told below the table: what no single figure says.
+    `notes` are told below the table: what no single figure says.
     """
 
     names: tuple[str, ...] = ()
@@ -36,15 +35,22 @@ class Case(ABC):
     peer_name = ""
     rounds = 5
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, rounds: int = 0) -> None:
         self.seconds = seconds
+        self.rounds = rounds or self.rounds
         self.notes: list[str] = []
 
-    def __enter__(self) -> Any:
+    def begin(self, stack: contextlib.ExitStack) -> None:  # noqa: B027 (a case may need nothing)
+        """What is there in all rounds; `stack` ends it. Raises Unavailable where not even edge can be measured."""
+
+    def __enter__(self) -> "Case":
+        with contextlib.ExitStack() as stack:
+            self.begin(stack)
+            self.open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        self.open.close()
 
     @abstractmethod
     def edge(self) -> tuple[float, ...]: ...
@@ -59,19 +65,22 @@ def run(case: Case) -> list[Result]:
     ours: list[tuple[float, ...]] = []
     theirs: list[tuple[float, ...]] = []
     missing = ""
-    with case:
-        for _ in range(case.rounds):
-            ours.append(case.edge())
-            if not missing:
-                try:
-                    theirs.append(case.peer())
-                except Unavailable as why:
-                    missing = f"{case.peer_name}: {why}"
+    try:
+        with case:
+            for _ in range(case.rounds):
+                ours.append(case.edge())
+                if not missing:
+                    try:
+                        theirs.append(case.peer())
+                    except Unavailable as why:
+                        missing = f"{case.peer_name}: {why}"
+    except Unavailable as why:
+        missing = str(why)
     results: list[Result] = []
     for place, name in enumerate(case.names):
-        edge = statistics.median([one[place] for one in ours])
+        edge = statistics.median([one[place] for one in ours]) if ours else None
         peer = statistics.median([one[place] for one in theirs]) if theirs else None
-        ratio = edge / peer if peer else None
+        ratio = edge / peer if edge is not None and peer else None
         results.append(Result(name, edge, peer, missing or case.peer_name, case.unit, ratio))
     return results
 

@@ -1,5 +1,6 @@
 """What a cycle costs, in µs: steps that wait, input frames whose every value has changed, or none."""
 
+import contextlib
 import gc
 import statistics
 import time
@@ -88,12 +89,9 @@ class Cycle1000(Case):
     unit = "µs"
     peer_name = "the frames' structs and the conditions, bare"
 
-    def __enter__(self) -> "Cycle1000":
+    def begin(self, stack: contextlib.ExitStack) -> None:
         self.cell = Cell(SMALL)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.cell.rig.close()
+        stack.callback(self.cell.rig.close)
 
     def edge(self) -> tuple[float, ...]:
         return (self.cell.step(self.cell.changing),)
@@ -123,13 +121,10 @@ class Cycle10000(Case):
     unit = "µs"
     peer_name = "ten times the cycle with 1,000 tags"
 
-    def __enter__(self) -> "Cycle10000":
+    def begin(self, stack: contextlib.ExitStack) -> None:
         self.small, self.large = Cell(SMALL), Cell(LARGE)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.small.rig.close()
-        self.large.rig.close()
+        for cell in (self.small, self.large):
+            stack.callback(cell.rig.close)
 
     def edge(self) -> tuple[float, ...]:
         return (self.large.step(self.large.changing),)

@@ -79,24 +79,18 @@ class Lateness(Case):
     peer_name = f"cyclictest -p {PRIORITY} -i {PERIOD_US}"
     rounds = 4
 
-    def __enter__(self) -> "Lateness":
-        with contextlib.ExitStack() as stack:
-            cell = fast_cell(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-bench-"))))
-            folder, plcs = stack.enter_context(serving.plcs(cell))
-            path, self.trace = stack.enter_context(serving.trace())
-            started = serving.TracedServed(folder, cell, path, "--endpoints", plcs.endpoints)
-            served = stack.enter_context(running(started))
-            served.start("rinse-and-fill")
-            self.loop = until(lambda: descendants(served.pid).get("edge-loop"), "the loop")
-            self.priority = os.sched_getscheduler(self.loop), os.sched_getparam(self.loop)
-            watchers = Watchers(served.url)
-            stack.callback(watchers.end)
-            time.sleep(SETTLE_S)
-            self.open = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.open.close()
+    def begin(self, stack: contextlib.ExitStack) -> None:
+        cell = fast_cell(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-bench-"))))
+        folder, plcs = stack.enter_context(serving.plcs(cell))
+        path, self.trace = stack.enter_context(serving.trace())
+        started = serving.TracedServed(folder, cell, path, "--endpoints", plcs.endpoints)
+        served = stack.enter_context(running(started))
+        served.start("rinse-and-fill")
+        self.loop = until(lambda: descendants(served.pid).get("edge-loop"), "the loop")
+        self.priority = os.sched_getscheduler(self.loop), os.sched_getparam(self.loop)
+        watchers = Watchers(served.url)
+        stack.callback(watchers.end)
+        time.sleep(SETTLE_S)
 
     def edge(self) -> tuple[float, ...]:
         before = self.trace.count

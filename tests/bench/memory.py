@@ -21,17 +21,11 @@ class Memory(Case):
     peer_name = "the limit"
     rounds = 3
 
-    def __enter__(self) -> "Memory":
-        with contextlib.ExitStack() as stack:
-            folder, plcs = stack.enter_context(serving.plcs())
-            self.served = stack.enter_context(running(Served(folder, BOTTLING, "--endpoints", plcs.endpoints)))
-            batch = self.served.start("rinse-and-fill")
-            self.served.await_state(batch, "running")
-            self.open = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.open.close()
+    def begin(self, stack: contextlib.ExitStack) -> None:
+        folder, plcs = stack.enter_context(serving.plcs())
+        self.served = stack.enter_context(running(Served(folder, BOTTLING, "--endpoints", plcs.endpoints)))
+        batch = self.served.start("rinse-and-fill")
+        self.served.await_state(batch, "running")
 
     def edge(self) -> tuple[float, ...]:
         time.sleep(SETTLE_S)

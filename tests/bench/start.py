@@ -17,15 +17,9 @@ class Start(Case):
     unit = "ms"
     peer_name = "the limit"
 
-    def __enter__(self) -> "Start":
-        with contextlib.ExitStack() as stack:
-            self.folder, self.plcs = stack.enter_context(serving.plcs())
-            self.edge()
-            self.open = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.open.close()
+    def begin(self, stack: contextlib.ExitStack) -> None:
+        self.folder, self.plcs = stack.enter_context(serving.plcs())
+        self.edge()
 
     def edge(self) -> tuple[float, ...]:
         with serving.trace() as (path, trace):
