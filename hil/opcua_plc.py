@@ -266,7 +266,9 @@ def _data(value: Any, number: int) -> Any:
 def _new_server(users: Any) -> Any:
     from asyncua.server.server import Server
 
-    return Server(user_manager=users)
+    from hil.opcua_nodes import SmallServer
+
+    return Server(SmallServer(user_manager=users))
 
 
 def _events() -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers import driver
@@ -398,6 +398,7 @@ numbers = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, all
 
 
 @given(numbers, st.sampled_from([kind for kind in TYPES.values() if kind.kind in ("int", "float")]), st.booleans())
+@settings(deadline=None)
 def test_a_sensor_saturates_at_the_ends_of_its_type(value, kind, scaled):
     tag = Tag(0, "a.b", 0, "", kind, scale=Scale(0, 100, 0, 1000) if scaled else None)
     shown = raw(tag, value)
