@@ -1,6 +1,7 @@
 """A cell and its recipes -> a checked, compiled plan, or all their problems."""
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from edge import recipe, shape, source, trial_file
 from edge.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.expression import Compiled, from_cell
 from edge.master import Master
+from edge.plant import Plant, load_plant
 from edge.program import Phase, Plan
 from edge.shape import FAILED
 from edge.source import Node, Problems, suggest, tick
@@ -44,10 +46,11 @@ def load_plan(
 
 
 class Trials(msgspec.Struct, frozen=True):
-    """A test file, its tests, and the plan that has their recipe."""
+    """A test file, its tests, the plan that has their recipe, and their plant; None: no plant models are installed."""
 
     file: str
     plan: Plan
+    plant: Plant | None
     trials: list[Trial]
 
 
@@ -61,8 +64,8 @@ def load_trials(paths: Iterable[str | Path], problems: Problems) -> list[Trials]
             problems.error(place, "no-test", f"here is no test, no file *{TEST}", "name a test file or a cell's folder")
         workshop = _open(cell, problems) if tests else None
         for path in tests if workshop is not None else ():
-            if workshop is not None and (trials := workshop.test(path)):
-                found.append(Trials(str(path), workshop.plan, trials))
+            if workshop is not None and (made := workshop.test(path)) is not None:
+                found.append(made)
     return found
 
 
@@ -153,6 +156,7 @@ class _Workshop:
         self.broken = set(file.broken)
         self.known: dict[Written, Compiled] = {}
         self.names: dict[str, Path] = {}
+        self.plants: dict[Path | None, Plant | None] = {}
         self.others: list[str] = []
         self.unread: list[Path] = []
         self.plan = Plan(file.cell, (), {})
@@ -219,7 +223,7 @@ class _Workshop:
             self.plan.recipes[made.name] = made
         return True
 
-    def test(self, path: Path) -> list[Trial] | None:
+    def test(self, path: Path) -> Trials | None:
         """The tests of a file, against its recipe, which is compiled first if it was not; None where it is unsound."""
         node = source.load(path, self.problems)
         form = FAILED if node is None else shape.read(node, trial_file.TrialFile, self.problems)
@@ -232,7 +236,20 @@ class _Workshop:
             self.unknown(form.recipe, form.place("recipe"))
         if form.recipe not in self.plan.recipes:
             return None
-        return compile_trials(form, self.plan, self.scope, frozenset(self.broken), self.problems)
+        trials = compile_trials(form, self.plan, self.scope, frozenset(self.broken), self.problems)
+        return Trials(str(path), self.plan, self._plant(form), trials)
+
+    def _plant(self, form: trial_file.TrialFile) -> Plant | None:
+        """The plant of a test file, which is read once; None where it has problems or nothing makes plants here."""
+        path = None if form.plant is None else Path(form.plant)
+        if path not in self.plants:
+            self.plants[path] = None
+            if path is not None and not path.exists():
+                self.problems.error(form.place("plant"), "no-file", f"there is no file {tick(str(path))}")
+                return None
+            with suppress(LookupError):
+                self.plants[path] = load_plant(self.file.cell, self.problems, path)
+        return self.plants[path]
 
     def unknown(self, name: str, node: Node) -> None:
         """Reports a recipe that is not beside the cell, and the files that may have been meant to be it."""

@@ -45,21 +45,24 @@ class Plant(Protocol):
 class Loader(Protocol):
     """What an entry point of the group is."""
 
-    def __call__(self, cell: Cell, problems: Problems) -> Plant | None:
-        """The plant of the file beside the cell, its problems reported; None where it has errors.
+    def __call__(self, cell: Cell, problems: Problems, path: Path | None = None) -> Plant | None:
+        """The plant of a file, or of the one beside the cell, its problems reported; None where it has errors.
 
-        Where there is no such file: a plant in which every tag stands still.
+        Where there is none beside the cell: a plant in which every tag stands still.
         """
         ...
 
 
-def load_plant(cell: Cell, problems: Problems) -> Plant | None:
-    """The plant beside the cell; None where its file has errors. Raises LookupError where nothing makes plants here."""
+def load_plant(cell: Cell, problems: Problems, path: Path | None = None) -> Plant | None:
+    """The plant of a file, or of the one beside the cell; None where it has errors.
+
+    Raises LookupError where nothing makes plants here.
+    """
     installed = sorted(entry_points(group=GROUP), key=lambda found: (not _beside(cell, found).exists(), found.name))
     if not installed:
         raise LookupError(f"no plant models are installed (entry points of group {GROUP})")
     loader: Loader = installed[0].load()
-    return loader(cell, problems)
+    return loader(cell, problems, path)
 
 
 def _beside(cell: Cell, found: EntryPoint) -> Path:

@@ -21,6 +21,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, field
 
+from drivers.driver import File
 from edge.shape import Condition, Expression, Form, Name, Seconds, read_expression
 from edge.source import Node
 
@@ -161,6 +162,9 @@ class TrialFile(Form, frozen=True):
 
     recipe: Annotated[str, Meta(description="The recipe that is tested.", examples=["rinse-and-fill"])]
     tests: Annotated[dict[str, TrialForm], Meta(description="The tests, each by a sentence that says what it shows.")]
+    plant: Annotated[
+        File | None, Meta(description="The file of the plant's model; plant.yaml beside the cell if left out.")
+    ] = None
     parameters: _Parameters = field(default_factory=dict[str, Node])
     answers: _Answers = field(default_factory=dict[str, Node])
     always: _Always = ()

@@ -10,9 +10,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from drivers.value import Value
-from edge.cell import Cell
 from edge.plan import load_trials
-from edge.plant import Plant, load_plant
 from edge.report import clip, colors, report, safe, shown
 from edge.source import Place, Problem, Problems
 from edge.trial import Failure, Shown, Verdict, plain, run_trial
@@ -38,18 +36,18 @@ def run_tests(paths: Iterable[str | Path], junit: str | None = None) -> bool:
     color = sys.stdout.isatty()
     problems = Problems()
     files = load_trials(paths, problems)
-    plants = {cell.path: _plant(cell, problems) for cell in (one.plan.cell for one in files)}
+    if not problems.errors and any(one.plant is None for one in files):
+        problems.error(Place(files[0].file, 1, 1), "no-plant-models", "nothing is installed that makes a plant's model")
     if problems.errors:
         print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
         return False
     results: list[Result] = []
     for one in files:
-        plant = plants[one.plan.cell.path]
-        if plant is None:
+        if one.plant is None:
             continue
         for trial in one.trials:
             begin = time.perf_counter()
-            verdict = run_trial(one.plan, trial, plant)
+            verdict = run_trial(one.plan, trial, one.plant)
             result = Result(one.file, one.plan.recipes[trial.recipe].file, verdict, time.perf_counter() - begin)
             results.append(result)
             print(_line(result, color=color), flush=True)
@@ -57,14 +55,6 @@ def run_tests(paths: Iterable[str | Path], junit: str | None = None) -> bool:
         Path(junit).write_bytes(junit_xml(results, problems))
     _print_end(results, problems, color=color)
     return not any(result.verdict.failure for result in results)
-
-
-def _plant(cell: Cell, problems: Problems) -> Plant | None:
-    try:
-        return load_plant(cell, problems)
-    except LookupError as error:
-        problems.error(Place(cell.path, 1, 1), "no-plant-models", str(error))
-        return None
 
 
 def _line(result: Result, *, color: bool) -> str:

@@ -128,11 +128,15 @@ def _at_rest(tag: Tag) -> Value:
     return min(max(0.0, low), high)
 
 
-def load_plant(cell: Cell, problems: Problems) -> Plant | None:
-    """The plant of the file beside the cell, or one that stands still where there is none; None: it has problems."""
-    path = Path(cell.path).with_name(FILE)
-    if not path.exists():
-        return Plant(cell)
+def load_plant(cell: Cell, problems: Problems, path: Path | None = None) -> Plant | None:
+    """The plant of a file; None: it has problems.
+
+    Without a path it is that of the file beside the cell, or one that stands still where there is none.
+    """
+    if path is None:
+        path = Path(cell.path).with_name(FILE)
+        if not path.exists():
+            return Plant(cell)
     before = problems.errors
     plant = Plant(cell, f"plant {path}")
     node = load(path, problems)

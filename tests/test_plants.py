@@ -565,7 +565,7 @@ def test_edge_finds_the_plant_by_the_file_beside_the_cell(tmp_path):
 def test_what_reads_the_file_that_is_there_goes_first(tmp_path, monkeypatch):
     kinds = [EntryPoint(name, f"none:{name}", edge.plant.GROUP) for name in ("a.yaml", "plant.yaml", "z.yaml")]
     monkeypatch.setattr(edge.plant, "entry_points", lambda group: kinds)
-    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda cell, problems: self.name)
+    monkeypatch.setattr(EntryPoint, "load", lambda self: lambda cell, problems, path: self.name)
     cell = cell_beside(tmp_path)
     (tmp_path / "z.yaml").touch()
     assert edge.plant.load_plant(cell, Problems()) == "z.yaml"

@@ -36,9 +36,9 @@ def compiled(folder: Path, text: str) -> Trial:
     """The one test of a text that has no errors."""
     (folder / "one.test.yaml").write_text(f"recipe: rinse-and-fill\ntests:\n  It goes well:\n{text}", encoding="utf-8")
     problems = Problems()
-    (trials,) = load_trials([folder / "one.test.yaml"], problems)
+    (found,) = load_trials([folder / "one.test.yaml"], problems)
     assert not problems.errors, report(problems)
-    (trial,) = trials.trials
+    (trial,) = found.trials
     return trial
 
 
@@ -109,6 +109,29 @@ def test_a_parameter_without_a_default_must_be_given(folder: Path) -> None:
     (folder / "one.test.yaml").write_text("recipe: rinse-and-fill\ntests:\n  It fills: {}\n")
     assert [(one.line, one.code) for one in found(folder / "one.test.yaml")] == [(3, "missing-parameter")]
     assert compiled(folder, "    parameters: {volume: 7 L}\n").parameters == {"volume": 7.0}
+
+
+def test_the_plant_is_that_beside_the_cell_or_another(folder: Path) -> None:
+    text = "recipe: rinse-and-fill\nplant: other.yaml\ntests: {It fills: {}}\n"
+    (folder / "one.test.yaml").write_text(text)
+    assert [(one.line, one.column, one.code) for one in found(folder / "one.test.yaml")] == [(2, 8, "no-file")]
+    (folder / "other.yaml").write_text(
+        "blocks: {mixer: {model: tank, start_level: 30 L, outputs: {level: mixer.level}}}\n"
+    )
+    (other,) = load_trials([folder], Problems())
+    (folder / "one.test.yaml").write_text(text.replace("plant: other.yaml", ""))
+    (beside,) = load_trials([folder], Problems())
+    level = other.plan.cell.tag("mixer.level").index
+    assert other.plant is not None and beside.plant is not None
+    assert (other.plant.read(level), beside.plant.read(level)) == (30.0, 0.0)
+
+
+def test_a_mistake_in_the_plant_is_found_where_tests_need_it(folder: Path) -> None:
+    (folder / "one.test.yaml").write_text("recipe: rinse-and-fill\ntests: {It fills: {}}\n")
+    (folder / "plant.yaml").write_text("blocks: {mixer: {model: tnak}}\n")
+    problems = Problems()
+    check([folder], problems)
+    assert [Path(one.file).name for one in problems if one.severity == "error"] == ["plant.yaml"]
 
 
 def test_edge_test_of_what_has_no_tests(folder: Path) -> None:
