@@ -13,19 +13,11 @@ _CLOCK_MONOTONIC = 1
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
 _ABSTIME = 1
 _COUNT = struct.Struct("=Q")
-GRAIN_NS = 50_000
+_SPEC = struct.Struct("@4l")  # struct itimerspec: interval and first time, each in seconds and ns
+GRAIN_NS = 100_000
 
-
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
-
-
-def _timespec(time_ns: int) -> _Timespec:
-    return _Timespec(*divmod(time_ns, 1_000_000_000))
+now_ns = time.monotonic_ns
+"""CLOCK_MONOTONIC."""
 
 
 class _TimerFd:
@@ -34,14 +26,15 @@ class _TimerFd:
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         self._settime = libc.timerfd_settime
+        self._spec = ctypes.create_string_buffer(_SPEC.size)
         self.fd: int = libc.timerfd_create(_CLOCK_MONOTONIC, _NONBLOCK_CLOEXEC)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
 
     def set(self, first_ns: int, period_ns: int) -> None:
         """Readable at `first_ns` and, where `period_ns` is not 0, once each period after it."""
-        spec = _Itimerspec(_timespec(period_ns), _timespec(first_ns))
-        if self._settime(self.fd, _ABSTIME, ctypes.byref(spec), None) != 0:
+        _SPEC.pack_into(self._spec, 0, *divmod(period_ns, 1_000_000_000), *divmod(first_ns, 1_000_000_000))
+        if self._settime(self.fd, _ABSTIME, self._spec, None) != 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")
 
     def take(self) -> int:
@@ -90,7 +83,8 @@ class Timer(_TimerFd):
     def run(self) -> None:
         """Calls what is due, in the order of its times."""
         self.take()
-        calls, until_ns, due = self._calls, now_ns() + GRAIN_NS, list[Callable[[], None]]()
+        due: list[Callable[[], None]] = []
+        calls, until_ns = self._calls, now_ns() + GRAIN_NS
         while calls and calls[0][0] <= until_ns:
             due.append(heappop(calls)[2])
         self._running = True
@@ -102,8 +96,3 @@ class Timer(_TimerFd):
 
     def _arm(self) -> None:
         self.set(max(1, self._calls[0][0]), 0)  # 0 would mean never
-
-
-def now_ns() -> int:
-    """CLOCK_MONOTONIC."""
-    return time.monotonic_ns()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import signal
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
-from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Value
+from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Value, is_good
 from edge import channel
 from edge.cell import Cell, Device
 from edge.clock import GRAIN_NS, Timer, now_ns
@@ -23,6 +24,9 @@ from edge.outputs import Outputs
 from edge.phase import Lead, Phase, Turns
 
 log = logging.getLogger("edge.fieldbus")
+
+PRIORITY = 70
+"""Below the loop's: answers are to be there in time for its tick, but never in its way."""
 
 FAILSAFE_DEADLINE_S = 1.5
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 10.0
@@ -48,7 +52,7 @@ class Station:
         self.turns = Turns(device.every_ns, now_ns() + int(share * device.every_ns))
         self.lead = Lead()
         self.start_ns = self.heard_ns = 0
-        self.watched = False
+        self.begins = self.wanted = self.watched = False
         self.arrived_ns: int | None = None
         self.sleeper: asyncio.Future[None] | None = None
         self.scans = self.errors = self.writes = 0
@@ -77,23 +81,24 @@ class Station:
         running = asyncio.get_running_loop()
         self.outputs.forget()
         await self._scan()
+        backoff.reset()
         while True:
-            backoff.reset()
-            await self._write()
+            self.begins, self.wanted = False, True
             self.start_ns = self.turns.next(self.bus.phase, now_ns(), self.lead.lead_ns)
             self.bus.timer.at(self.start_ns, self._on_time)
-            while not self._begins():
-                self.sleeper = running.create_future()
-                await self.sleeper
-                await self._write()
+            while not self.begins:
+                if self.wanted:
+                    self.wanted = False
+                    await self._write()
+                else:
+                    self.sleeper = running.create_future()
+                    await self.sleeper
             await self._scan()
             self.lead.add(now_ns() - self.start_ns)
 
-    def _begins(self) -> bool:
-        return now_ns() + GRAIN_NS >= self.start_ns
-
     def _on_time(self) -> None:
-        if self._begins():  # a turn from before the device was lost does not count
+        if now_ns() + GRAIN_NS >= self.start_ns:  # a turn from before the device was lost does not count
+            self.begins = True
             self._wake()
 
     def _wake(self) -> None:
@@ -112,7 +117,7 @@ class Station:
             self.stale = False
             log.info("%s: answers again", self.device.name)
         if self.driver.troubles != self.troubles:
-            self._report_troubles()
+            self._report_troubles(scan.statuses)
         if self.inputs.take(scan):
             self.outputs.show(scan.values)
         self.inputs.send(self.scans, self.heard_ns)
@@ -168,13 +173,13 @@ class Station:
         else:
             self.inputs.send(self.scans, self.heard_ns, full=True)
 
-    def _report_troubles(self) -> None:
+    def _report_troubles(self, statuses: Sequence[int]) -> None:
         """Tags that the device refuses to give: each is said once, and once when it is over."""
-        for tag in self.tags:
+        for tag, found in zip(self.tags, statuses, strict=True):
             text = self.driver.troubles.get(tag.name)
             if text == self.troubles.get(tag.name):
                 continue
-            status = GOOD if text is None else BAD_OUT_OF_RANGE
+            status = GOOD if text is None else BAD_OUT_OF_RANGE if is_good(found) else found
             log.warning("%s %s", tag.name, f"cannot be read: {text}" if text else "can be read again")
             self.bus.tell(TagReport(tag.index, status, text or ""))
         self.troubles = dict(self.driver.troubles)
@@ -192,6 +197,7 @@ class Station:
         self.outputs.want(levels)
         if arrived_ns is not None:
             self.arrived_ns = arrived_ns
+        self.wanted = True
         self._wake()
 
     def want_failsafe(self) -> None:
@@ -204,9 +210,7 @@ class Station:
 
     async def _write(self) -> None:
         """Sends the levels that differ from what was read back."""
-        if not self.outputs.open:
-            return
-        values = self.outputs.due(time.monotonic())
+        values = self.outputs.due(time.monotonic()) if self.outputs.open else None
         if not values:
             return
         self.writes += len(values)
@@ -312,6 +316,8 @@ def run(cell: Cell, protocol: str, loop: socket.socket, watcher: socket.socket) 
     """The process of one protocol until SIGTERM: it leaves its outputs at failsafe."""
     import uvloop  # the parent, which forks this process, has no use for it
 
+    with contextlib.suppress(OSError):  # where it may not, the loop says so for both; threads (keys, names) have none
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(Fieldbus(cell, protocol, loop, watcher)))
 

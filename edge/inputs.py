@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from math import isfinite
+from operator import itemgetter
+from typing import Any
 
 from drivers.value import BAD_OUT_OF_RANGE, Scan, Value, from_raw, is_good
 from edge.cell import Tag
@@ -19,7 +21,9 @@ class Inputs:
         self._tags = tags
         self._send = send
         self._scaled = [(place, tag.scale.from_raw) for place, tag in enumerate(tags) if tag.scale is not None]
-        self._floats = [place for place, tag in enumerate(tags) if tag.type.kind == "float"]
+        floats = [place for place, tag in enumerate(tags) if tag.type.kind == "float"]
+        self._floats: Callable[[Sequence[Any]], tuple[Any, ...]]
+        self._floats = itemgetter(*floats, *floats[:1]) if floats else lambda raw: ()
         self._packed: tuple[int, bytes] | None = None
         self._time_ns = 0
         self._full_at_ns = 0
@@ -58,10 +62,12 @@ class Inputs:
         raw = scan.values
         if not any(scan.statuses):
             try:
-                finite = isfinite(sum([raw[place] for place in self._floats]))  # type: ignore[misc]
+                finite = isfinite(sum(self._floats(raw)))
             except TypeError:  # a None among them
                 finite = False
             if finite:
+                if not self._scaled:
+                    return raw, None
                 values = list(raw)
                 for place, scaled in self._scaled:
                     values[place] = scaled(raw[place])  # type: ignore[arg-type]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from drivers.driver import DeviceError
-from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, GOOD, Scan, Value, is_good
+from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, BAD_TIMEOUT, GOOD, Scan, Value, is_good
 from edge import channel, fieldbus, outputs
 from edge.clock import now_ns
 from edge.fieldbus import Fieldbus, Station
-from edge.image import INPUT, pack_tick
+from edge.image import INPUT, caused, pack_tick
 from edge.messages import DeviceReport, Hello, TagReport, pack, unpack_inward
 from tests.virtual import plan_of
 
@@ -35,6 +35,8 @@ class MemoryDriver:
         self.deaf: set[int] = set()
         self.written: list[tuple[int, Value]] = []
         self.scans = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def connect(self) -> None:
         self._check()
@@ -45,12 +47,14 @@ class MemoryDriver:
 
     async def scan(self) -> Scan:
         self._check()
+        await self.answers.wait()
         self.scans += 1
         changed, self.shown = self.memory != self.shown, list(self.memory)
         return Scan(self.shown, [GOOD] * len(self.memory), 1_000, changed)
 
     async def write(self, values: Mapping[int, Value]) -> dict[int, int]:
         self._check()
+        await self.answers.wait()
         self.written += values.items()
         for place, value in values.items():
             if place not in self.refused and place not in self.deaf:
@@ -230,3 +234,59 @@ async def test_outputs_go_to_failsafe_when_the_loop_is_silent_and_wait_for_its_r
     assert Hello("fieldbus") in desk.heard
     desk.want(valve=True)
     await desk.until(lambda: desk.driver.memory[desk.place("plc.valve")] is True)
+
+
+async def test_values_of_a_device_that_does_not_answer_are_bad_before_its_connection_is_given_up(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def last() -> list[int]:
+        full = [frame for one in desk.frames if (frame := desk.station.layout.unpack_input(one)).values is not None]
+        return list(full[-1].statuses or [GOOD]) if full else []
+
+    await desk.until(lambda: last() and not any(last()))
+    desk.driver.answers.clear()
+    await desk.until(lambda: set(last()) == {BAD_TIMEOUT})
+    assert desk.station.up is True
+    assert "plc: no answer for 0.5 s: its values are too old to be used" in caplog.text
+    desk.frames.clear()
+    channel.send(desk.loop, pack(Hello("loop")))
+    desk.bus.take()
+    desk.take()
+    assert set(last()) == {BAD_TIMEOUT}, "a loop that starts anew does not get the old values either"
+    desk.driver.answers.set()
+    await desk.until(lambda: not any(last()))
+
+
+async def test_a_level_that_comes_while_another_is_written_is_written_too(desk: Desk) -> None:
+    desk.want(valve=True)
+    await desk.until(lambda: desk.station.settled)
+    desk.driver.answers.clear()
+    desk.want(valve=False)
+    await asyncio.sleep(0)
+    desk.want(valve=False, speed=7)
+    desk.driver.answers.set()
+    await desk.until(lambda: desk.driver.memory[desk.place("plc.speed")] == 7)
+
+
+async def test_scans_are_begun_in_time_for_the_loop_s_ticks(desk: Desk) -> None:
+    origin, scan_ns = now_ns() + 3_333_333, desk.cell.scan_ns
+    channel.send(desk.loop, pack_tick(5, origin + 5 * scan_ns))
+    desk.bus.take()
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 3)
+    assert (desk.station.turns.tick_ns - origin) % scan_ns == 0
+    assert desk.station.start_ns == desk.station.turns.tick_ns - desk.station.lead.lead_ns
+
+
+async def test_a_reaction_is_measured_from_the_inputs_arrival_to_the_confirmation(desk: Desk) -> None:
+    layout = desk.station.layout
+    levels = [desk.cell.tags[index].failsafe for index in layout.outputs]
+    levels[0] = True
+    channel.send(desk.loop, caused(layout.pack_output(1, levels), now_ns() - 3_000_000))
+    desk.bus.take()
+    await desk.until(lambda: sum(desk.station.stats().reaction.counts))
+    reaction = desk.station.stats().reaction
+    assert sum(reaction.counts) == 1 and reaction.sum_s >= 0.003
+    desk.want(valve=False)
+    await desk.until(lambda: desk.station.settled)
+    assert sum(desk.station.stats().reaction.counts) == 1, "what no input has caused is no reaction"

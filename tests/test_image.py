@@ -120,3 +120,25 @@ def test_messages_to_the_loop_come_as_they_were_sent(message) -> None:
 def test_a_commit_comes_as_it_was_sent() -> None:
     commit = Commit(4, 100, (StateChanged("B1", "running", "held", "why", "device"),), {"B1": b"state"})
     assert unpack_outward(pack(commit)) == commit
+
+
+@given(st.integers(0, 2**62), st.integers(0, 3_600_000_000_000))
+def test_an_output_frame_says_how_long_ago_its_cause_came(arrived, since) -> None:
+    layout = image.layouts(cell_of(KINDS))[0]
+    levels = [layout.levels.blanks[place] for place in range(len(layout.outputs))]
+    plain = layout.pack_output(99, levels)
+    frame = image.caused(plain, arrived)
+    assert image.since_cause(plain, arrived) is None
+    assert image.since_cause(frame, arrived + since) == pytest.approx(since, abs=1000)
+    assert layout.unpack_output(frame) == layout.unpack_output(plain)
+    assert image.device_of(frame) == 0
+
+
+def test_a_tick_says_when_its_cycle_was_due() -> None:
+    assert image.unpack_tick(image.pack_tick(2**40, 2**62)) == (2**40, 2**62)
+
+
+def test_an_input_frame_says_when_it_arrived_and_whether_it_brings_values() -> None:
+    layout = image.layouts(cell_of(KINDS))[0]
+    assert image.arrival(layout.pack_input(1, 2**62, 0, layout.inputs.blanks)) == (0, True, 2**62)
+    assert image.arrival(layout.pack_unchanged(1, 3, 0)) == (0, False, 3)

@@ -8,7 +8,7 @@ import pytest
 
 from drivers.value import GOOD
 from edge import channel
-from edge.image import OUTPUT, RECORD, TICK, device_of, unpack_record
+from edge.image import OUTPUT, RECORD, TICK, device_of, since_cause, unpack_record, unpack_tick
 from edge.loop import Loop, Sockets
 from edge.messages import (
     Ack,
@@ -161,3 +161,31 @@ def test_garbage_on_any_socket_is_not_an_input(desk: Desk) -> None:
             channel.send(desk.pairs[name][1], garbage)
     desk.run(2)
     assert desk.loop.engine.state.batches["B1"].state == "running"
+
+
+def test_how_old_a_frame_is_when_its_cycle_is_due_is_counted_for_its_device(desk: Desk) -> None:
+    layout, scan_ns = desk.loop.engine.layouts[1], desk.plan.cell.scan_ns
+    desk.loop.origin_ns = 10**12
+    channel.send(desk.pairs["bus"][1], layout.pack_unchanged(1, 10**12 + scan_ns - 3_000_000, 0))
+    channel.send(desk.pairs["bus"][1], layout.pack_unchanged(2, 10**12 + scan_ns + 1, 0))
+    desk.run(1)
+    ages = desk.loop.stats().ages
+    assert [sum(one.counts) for one in ages] == [0, 2]
+    assert ages[1].sum_s == 0.003, "one that came after the cycle was due has no age"
+
+
+def test_outputs_say_which_inputs_they_answer_and_ticks_when_they_are_due(desk: Desk) -> None:
+    desk.loop.origin_ns = 10**12
+    desk.run(1)
+    first = desk.take("bus")
+    assert [since_cause(packet, 0) for packet in first if packet[0] == OUTPUT] == [None, None]
+    assert [unpack_tick(packet) for packet in first if packet[0] == TICK] == [(1, 10**12 + desk.plan.cell.scan_ns)]
+    for layout in desk.loop.engine.layouts:
+        frame = layout.pack_input(1, 5_000_000 * (layout.device + 1), 0, layout.inputs.blanks)
+        assert channel.send(desk.pairs["bus"][1], frame)
+    desk.run(1)
+    answers = [packet for packet in desk.take("bus") if packet[0] == OUTPUT]
+    assert answers, "a device that has come is told its levels"
+    assert {since_cause(packet, 25_000_000) for packet in answers} == {20_000_000}, "of several, the first to come"
+    records = [unpack_record(packet) for packet in desk.take("journal")]
+    assert all(since_cause(frame, 0) is None for record in records for frame in record[2]), "the record is the engine's"
