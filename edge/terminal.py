@@ -9,7 +9,7 @@ import time
 import msgspec
 
 from drivers.value import Value
-from edge import channel, states
+from edge import channel, states, words
 from edge.console import Console
 from edge.daemon import ABORT_BATCH, STOP_BATCH
 from edge.image import RECORD, unpack_record
@@ -30,7 +30,7 @@ from edge.messages import (
     unpack_inward,
 )
 from edge.order import Order, parse_answer, span
-from edge.program import Plan, Texts
+from edge.program import Plan
 from edge.view import View
 
 EXIT_CODES = {"complete": 0, "stopped": 3, "aborted": 4}
@@ -128,7 +128,12 @@ class Terminal:
     def _interrupted(self, do: str) -> None:
         """The daemon is to end: first the batch, in order or at once."""
         self.ending = True
-        self._say("interrupted: the batch is stopped; again: it is aborted" if do == "stop" else "interrupted: abort")
+        if not self.started:
+            self._say("interrupted before the start")
+        elif do == "stop":
+            self._say("interrupted: the batch is stopped; again: it is aborted")
+        else:
+            self._say("interrupted again: the batch is aborted")
         self._command(do, cause=f"{do} by {self.order.by}: edge run was interrupted")
 
     # --- from the loop -----------------------------------------------------------------------------------------------
@@ -163,8 +168,7 @@ class Terminal:
         said = self.down.setdefault(message.device, set())
         if message.text not in said:
             said.add(message.text)
-            hint = f" ({message.hint})" if message.hint else ""
-            self._say(f"! {name}: {message.text}{hint}")
+            self._say(f"! {name}: {words.detail(message)}")
 
     def _event(self, event: Event) -> None:
         match event:
@@ -172,7 +176,8 @@ class Terminal:
                 self._answered(event)
             case AlarmRaised():
                 if event.kind != "device-lost":  # the device's own line says more
-                    self._say(f"! {_text(event.say)}")
+                    detail = f" ({event.detail})" if event.detail else ""
+                    self._say(f"! {words.english(event.say)}{detail}")
             case StateChanged() if event.batch == self.order.batch:
                 self._changed(event)
             case StepStarted() if event.batch == self.order.batch:
@@ -247,10 +252,10 @@ class Terminal:
         """A new question: answered from the command line, or put to the person when it is its turn."""
         given = self.order.answers.get(asked.name)
         if given is not None:
-            self._say(f"? {_text(asked.say)}")
+            self._say(f"? {words.english(asked.say)}")
             self._give(asked, given)
         elif not self.console.typing:
-            self._say(f"? {_text(asked.say)}")
+            self._say(f"? {words.english(asked.say)}")
             self._unanswered(asked)
         elif self._current() in (None, asked):
             self._put(asked)
@@ -258,7 +263,7 @@ class Terminal:
     def _unanswered(self, asked: Asked) -> None:
         how = f"give --answer {asked.name}=VALUE, or run it at a terminal" if asked.name else "run it at a terminal"
         self._say(f"! nobody can answer here: {how}")
-        self._command("stop", cause=f"nobody could answer: {_text(asked.say)}")
+        self._command("stop", cause=f"nobody could answer: {words.english(asked.say)}")
 
     def _current(self) -> Asked | None:
         """The question that was put to the person, while it is open."""
@@ -288,7 +293,7 @@ class Terminal:
                 how = "press Enter to confirm"
             case _:
                 how = "type the answer"
-        self._say(f"? {_text(asked.say)}")
+        self._say(f"? {words.english(asked.say)}")
         self._say(f"  {how}")
 
     def _give(self, asked: Asked, text: str) -> None:
@@ -377,10 +382,6 @@ class Terminal:
 
 def _named(step: str, branch: str) -> str:
     return f"{branch}: {step}" if branch else step
-
-
-def _text(say: Texts) -> str:
-    return say.get("en") or next(iter(say.values()), "")
 
 
 def _number(value: Value | None) -> str:
