@@ -8,12 +8,14 @@ from random import Random
 from time import monotonic
 from typing import Any, Literal, Protocol, cast
 
-from drivers.depth import ROUNDS, Depth
+from drivers.depth import Depth
 from drivers.driver import DeviceError
 from drivers.transport import Transport
 from drivers.value import BAD_COMMUNICATION, BAD_CONNECTION_CLOSED, BAD_NOT_CONNECTED, BAD_TIMEOUT
 
 CLOSE_DEADLINE_S = 1.0
+EARLY_S = 10.0
+"""A connection that ends so soon, with several requests on their way, may have ended because of them."""
 MOST_STALE = 1000
 """So many answers in a row that nobody asked for are no protocol."""
 
@@ -57,20 +59,18 @@ class Backoff:
 
 
 class _Batch:
-    """Requests of one caller: what is still to be sent (last first), the answers, and how many are missing."""
+    """Requests of one caller: how many were sent, the answers, and how many of them are missing."""
 
-    __slots__ = ("answers", "done", "missing", "requests", "timeout_s", "waiting", "write")
+    __slots__ = ("answers", "done", "missing", "requests", "sent", "timeout_s", "write")
 
     def __init__(self, requests: Sequence[bytes], timeout_s: float, write: bool, done: asyncio.Future[None]) -> None:
         self.requests, self.timeout_s, self.write, self.done = requests, timeout_s, write, done
-        self.begin()
+        self.sent, self.missing = 0, len(requests)
+        self.answers = [b""] * self.missing
 
-    def begin(self) -> None:
-        """Nothing of it was asked yet."""
-        count = len(self.requests)
-        self.waiting = list(range(count - 1, -1, -1))
-        self.answers = [b""] * count
-        self.missing = count
+    def begin_again(self) -> None:
+        """Nothing of it counts as asked."""
+        self.sent, self.missing = 0, len(self.requests)
 
 
 _Pending = tuple[_Batch, int, float, int]
@@ -88,12 +88,11 @@ class _Wire(asyncio.Protocol):
         self.writing = 0  # how many writes are pending
         self.lost: Loss | None = None
         self.closed: asyncio.Future[None] = self.loop.create_future()
-        self.heard_s = monotonic()
+        self.began_s = self.heard_s = monotonic()
         self.strays = 0
         self.deadline_s = math.inf
         self.deadline_timer: asyncio.TimerHandle | None = None
         self.delay_timer: asyncio.TimerHandle | None = None
-        self.answered = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -122,33 +121,34 @@ class _Wire(asyncio.Protocol):
             left_s = self.heard_s + link.delay_s - now
             self.delay_timer = self.loop.call_later(math.ceil(left_s * 1000) / 1000, self._delayed)  # uvloop counts ms
             return
-        proven, trial, frames, earliest_s = depth.proven, depth.trial, list[bytes](), self.deadline_s
+        proven, trial, frame, earliest_s = depth.proven, depth.trial, b"", self.deadline_s
         while queue:
             batch = queue[0]
             if batch.done.done():
                 queue.popleft()
                 continue
-            tried = trial > proven and not batch.write and not self.writing
-            if len(pending) >= (trial if tried else proven):
+            limit = proven if batch.write or self.writing else trial
+            if len(pending) >= limit:
                 depth.held = True
                 break
-            index = batch.waiting.pop()
-            key, frame = encode(batch.requests[index])
+            index = batch.sent
+            key, one = encode(batch.requests[index])
             while key in pending:  # all keys were used since
-                key, frame = encode(batch.requests[index])
-            frames.append(frame)
-            if batch.write:
-                self.writing += 1
-            deadline_s = now + (depth.patience_s(batch.timeout_s) if tried else batch.timeout_s)
+                key, one = encode(batch.requests[index])
+            frame = frame + one if frame else one
+            deadline_s = now + (batch.timeout_s if limit == proven else depth.patience_s(batch.timeout_s))
             pending[key] = batch, index, deadline_s, link.stale
             if deadline_s < earliest_s:
                 earliest_s = deadline_s
-            if not batch.waiting:
+            if batch.write:
+                self.writing += 1
+            batch.sent = index + 1
+            if batch.sent == len(batch.requests):
                 queue.popleft()
             elif len(queue) > 1:
                 queue.rotate(-1)
-        if frames:
-            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
+        if frame:
+            self.transport.write(frame)
             if depth.learning:
                 depth.sent(len(pending), self.writing)
         if earliest_s < self.deadline_s:
@@ -167,7 +167,7 @@ class _Wire(asyncio.Protocol):
             del self.pending[key]
         for batch in batches:
             if not batch.write and not batch.done.done():
-                batch.begin()
+                batch.begin_again()
                 if batch not in self.queue:
                     self.queue.append(batch)
 
@@ -200,7 +200,6 @@ class _Wire(asyncio.Protocol):
             self.strays = 0
             if not batch.missing and not batch.done.done():
                 batch.done.set_result(None)
-        self.answered += len(answers)
         if self.link.depth.learning:
             self.link.depth.answered(len(answers), self.heard_s)
         if self.queue and self.lost is None:
@@ -275,7 +274,7 @@ class _Wire(asyncio.Protocol):
         loss.tried = depth.tried
         if loss.tried:
             depth.failed()
-        elif len(self.pending) > 1 and self.answered < ROUNDS:
+        elif len(self.pending) > 1 and monotonic() < self.began_s + EARLY_S:
             depth.worsened()
         self.lost = loss
         self.transport.abort()
@@ -408,8 +407,7 @@ class Link:
             try:
                 await batch.done
             except DeviceError:
-                unsent = len(batch.waiting) == len(payloads)
-                if wire.lost is None or not wire.lost.tried or (write and not unsent):
+                if wire.lost is None or not wire.lost.tried or (write and batch.sent):
                     raise
                 await self.connect(self._handshake)
             else:

@@ -135,6 +135,7 @@ class ModbusDriver:
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
+        self._partial = False  # whether it is read otherwise than planned, because of what was refused
         self._retry_s = 0.0
         self._alone: set[int] = set()  # points whose write was refused together with others
         self._without: set[int] = set()  # write functions that the device does not have
@@ -196,35 +197,38 @@ class ModbusDriver:
     async def scan(self) -> Scan:
         """Every point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
         began_ns = time.time_ns()
-        if self._refused or len(self._reads) > self._fewest:
+        if self._partial:
             await self._retry()
         answers = await self._link.requests(self._requests, timeout_s=self._settings.timeout)
         if answers == self._seen:
             return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
-        self._last = await self._taken(answers, began_ns)
+        values, refused = list(self._last.values), list[tuple[_Read, int]]()
+        for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
+            if answer != before:
+                data = self._data(read.request, answer)
+                if isinstance(data, bytes):
+                    read.put(data, values)
+                else:
+                    refused.append((read, data))
+        self._seen = [] if refused else answers  # a refused read is looked at in each scan
+        transient: dict[int, _Refusal] = {}
+        for read, code in refused:
+            for part, data in await self._narrow(read, code, transient):
+                part.put(data, values)
+        self._last = Scan(values, self._judged(values, transient), began_ns)
         return self._last
 
-    async def _taken(self, answers: list[bytes], began_ns: int) -> Scan:
-        """What the answers to the planned reads say; those as in the last scan are not looked at."""
-        values, transient, seen = list(self._last.values), dict[int, _Refusal](), answers
-        for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
-            if answer == before:
-                continue
-            data = self._data(read.request, answer)
-            if isinstance(data, bytes):
-                read.put(data, values)
-                continue
-            seen = []  # a refused read is looked at in each scan
-            for part, given in await self._narrow(read, data, transient):
-                part.put(given, values)
-        self._seen = seen
-        statuses: Sequence[int] = self._good
-        if refused := self._refused | transient:
-            statuses = [GOOD] * len(values)
-            for point, refusal in refused.items():
-                values[point], statuses[point] = None, refusal.status
+    def _judged(self, values: list[Value | None], transient: dict[int, _Refusal]) -> Sequence[int]:
+        """The points' statuses; what is refused has no value, and is spoken of."""
+        self._partial = bool(self._refused) or len(self._reads) > self._fewest
+        if not self._partial and not transient:
+            self.troubles = {}
+            return self._good
+        statuses = [GOOD] * len(values)
+        for point, refusal in (refused := self._refused | transient).items():
+            values[point], statuses[point] = None, refusal.status
         self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
-        return Scan(values, statuses, began_ns)
+        return statuses
 
     async def _answer(self, read: _Read) -> bytes | int:
         """The data of one read, or the exception code that refused it. Raises DeviceError."""
