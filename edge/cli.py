@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 from textwrap import dedent, indent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
 
@@ -35,7 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a text in Arabic may come to a terminal that knows Latin only
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen.parser.refuse(unknown[0])
     if not hasattr(chosen, "call"):
         parser.print_help()
         return EXIT_USAGE
@@ -56,9 +58,33 @@ class _Form(argparse.RawDescriptionHelpFormatter):
         return text.partition("\n")[2] if isinstance(action, argparse._SubParsersAction) else text  # pyright: ignore[reportPrivateUsage]
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """Says of a word that it does not know which one was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            message = f"no command `{wrong[1]}`{_meant(wrong[1], re.findall('[a-z]+', wrong[2]))}"
+        super().error(message)
+
+    def refuse(self, word: str) -> NoReturn:
+        """Ends it for an argument that is one too many, or no option of this command."""
+        name = word.partition("=")[0]
+        if not word.startswith("-"):
+            self.error(f"`{word}` is one argument too many")
+        self.error(f"no option `{name}`{_meant(name, re.findall('--[a-z]+', self.format_help()))}")
+
+
+def _meant(word: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, known, 1)
+    return f": did you mean `{near[0]}`?" if near else ""
+
+
+def _parser() -> _Parser:
     about = "Runs the machines of a work cell: PLCs and robots over S7, Modbus and OPC UA, recipes in YAML."
-    parser = argparse.ArgumentParser("edge", description=about, epilog=_EPILOG, formatter_class=_Form)
+    parser = _Parser("edge", description=about, epilog=_EPILOG, formatter_class=_Form, allow_abbrev=False)
+    parser.set_defaults(parser=parser)
     parser.add_argument("--version", action="version", version=f"edge {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_check(commands)
@@ -74,16 +100,16 @@ def _parser() -> argparse.ArgumentParser:
 _Commands = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
 
 
-def _add(
-    commands: "_Commands[argparse.ArgumentParser]", name: str, summary: str, about: str, examples: str = ""
-) -> argparse.ArgumentParser:
+def _add(commands: "_Commands[_Parser]", name: str, summary: str, about: str, examples: str = "") -> _Parser:
     epilog = f"examples:\n{indent(dedent(examples).strip(), '  ')}" if examples else None
-    return commands.add_parser(
+    command = commands.add_parser(
         name, help=summary, description=dedent(about).strip(), epilog=epilog, formatter_class=_Form, allow_abbrev=False
     )
+    command.set_defaults(parser=command)
+    return command
 
 
-def _add_check(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_check(commands: "_Commands[_Parser]") -> None:
     check = _add(
         commands,
         "check",
@@ -129,7 +155,7 @@ def _add_state(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_run(commands: "_Commands[_Parser]") -> None:
     run = _add(
         commands,
         "run",
@@ -165,7 +191,7 @@ def _add_run(commands: "_Commands[argparse.ArgumentParser]") -> None:
     run.set_defaults(call=_run)
 
 
-def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_serve(commands: "_Commands[_Parser]") -> None:
     serve = _add(
         commands,
         "serve",
@@ -189,7 +215,7 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
     serve.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
     serve.add_argument(
         "--core",
-        type=int,
+        type=_core,
         metavar="N",
         help="pin the control loop to this processor core (default: the last of four or more)",
     )
@@ -197,7 +223,7 @@ def _add_serve(commands: "_Commands[argparse.ArgumentParser]") -> None:
     serve.set_defaults(call=_serve)
 
 
-def _add_test(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_test(commands: "_Commands[_Parser]") -> None:
     test = _add(
         commands,
         "test",
@@ -218,7 +244,14 @@ def _add_test(commands: "_Commands[argparse.ArgumentParser]") -> None:
     test.set_defaults(call=_test)
 
 
-def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _core(text: str) -> int:
+    last = (os.cpu_count() or 1) - 1
+    if re.fullmatch("[0-9]{1,4}", text) and int(text) <= last:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no processor core of this machine: they are 0 to {last}")
+
+
+def _add_tags(commands: "_Commands[_Parser]") -> None:
     tags = _add(
         commands,
         "tags",
@@ -249,7 +282,7 @@ def _add_tags(commands: "_Commands[argparse.ArgumentParser]") -> None:
     tags.set_defaults(call=_tags)
 
 
-def _add_batches(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_batches(commands: "_Commands[_Parser]") -> None:
     batches = _add(commands, "batches", "list the batches of the record", "Lists the batches, the latest first.")
     batch = _add(
         commands,
@@ -270,7 +303,7 @@ def _add_batches(commands: "_Commands[argparse.ArgumentParser]") -> None:
     batch.set_defaults(call=_batch)
 
 
-def _add_schema(commands: "_Commands[argparse.ArgumentParser]") -> None:
+def _add_schema(commands: "_Commands[_Parser]") -> None:
     schema = _add(
         commands,
         "schema",
@@ -307,7 +340,7 @@ def _check(chosen: argparse.Namespace) -> int:
     if chosen.format == "json":
         print(msgspec.json.format(msgspec.json.encode(as_json(problems))).decode())
     elif problems.errors or len(list(problems)):
-        print(report(problems, color=sys.stdout.isatty()))
+        print(report(problems, color=sys.stdout.isatty()), end="")
     else:
         print("no problems found")
     return EXIT_BAD_INPUT if problems.errors else 0
@@ -324,7 +357,7 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
     plan = load_plan(cell_file(chosen.cell), problems, recipes, endpoints)
     if problems.errors or plan is None:
-        print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
+        print(report(problems, color=sys.stderr.isatty()), end="", file=sys.stderr)
         return None
     return plan
 
@@ -341,7 +374,7 @@ def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     if cell is not None and chosen.endpoints:
         cell = apply_endpoints(cell, chosen.endpoints, problems)
     if problems.errors or cell is None:
-        print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
+        print(report(problems, color=sys.stderr.isatty()), end="", file=sys.stderr)
         return None
     return cell
 

@@ -1,5 +1,6 @@
 """A cell and its recipes -> a checked, compiled plan, or all their problems."""
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -75,10 +76,11 @@ def _wanted(paths: Iterable[str | Path], problems: Problems) -> dict[Path, list[
     for path in map(Path, paths):
         if _is_folder(path):
             found = sorted(path.rglob(CELL))
-            if not found:
-                problems.error(
-                    source.Place(str(path), 1, 1), "no-cell", f"no {CELL} in this folder", "name a cell's folder"
-                )
+            place = source.Place(str(path), 1, 1)
+            if not os.access(path, os.R_OK | os.X_OK):
+                problems.error(place, "unreadable", "the folder cannot be read", "check its permissions")
+            elif not found:
+                problems.error(place, "no-cell", f"no {CELL} in this folder", "name a cell's folder")
             wanted |= dict.fromkeys(found)
         elif _belongs(path):
             known = wanted.setdefault(path.parent / CELL, set())
@@ -254,7 +256,10 @@ class _Workshop:
     def unknown(self, name: str, node: Node) -> None:
         """Reports a recipe that is not beside the cell, and the files that may have been meant to be it."""
         names = list(dict.fromkeys([*self.names, *self.others]))
-        hint = suggest(name, names) or f"there are {', '.join(names) or 'none'}"
+        hint = suggest(name, names)
+        if not hint and self.unread:
+            hint = f"it may be in {', '.join(path.name for path in self.unread)}, which cannot be read"
+        hint = hint or f"there are {', '.join(names) or 'none'}"
         self.problems.error(node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
         for path in self.unread:
             source.load(path, self.problems)
