@@ -70,7 +70,7 @@ class Happening(Form, frozen=True):
     slow: Annotated[str | None, Meta(description="A device: what goes to it and comes from it is late.")] = None
     bad: Annotated[str | None, Meta(description="A tag: its value is of bad quality.")] = None
     stuck: Annotated[
-        str | None, Meta(description="A tag: it stands where it is, or at `to`; an output moves nothing any more.")
+        str | None, Meta(description="A tag: it stands where it is, or at `to`; an output takes no level any more.")
     ] = None
     spike: Annotated[str | None, Meta(description="A tag that is read: it shows `to`, for one scan if not longer.")] = (
         None

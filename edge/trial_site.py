@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from drivers.value import Value, from_raw
+from drivers.value import BAD_OUT_OF_RANGE, GOOD, Value, from_raw
 from edge.cell import Tag
 from edge.engine import Output
+from edge.messages import TagReport
+from edge.outputs import WRITE_AGAIN_S
 from edge.plant import Plant, raw
 from edge.program import Plan
 from edge.trial_bench import Bench
@@ -14,6 +16,14 @@ from edge.trial_plan import Event
 
 _ByKind = list[tuple[int, Tag | None]]
 """Tags by index; with the tag where the device's type is whole numbers, so that not every value can be shown."""
+
+
+class Refused(msgspec.Struct):
+    """A level that an output does not take: since which cycle, and whether edge has been told."""
+
+    level: Value
+    since: int
+    told: bool = False
 
 
 class Disturbed(msgspec.Struct):
@@ -43,7 +53,8 @@ class Site(Bench):
             for device in plan.cell.devices
         ]
         self.disturbed: list[Disturbed] = []
-        self.held_up: dict[int, Value] = {}
+        self.refused: dict[int, Refused] = {}
+        self.patience = plan.cycles(2 * WRITE_AGAIN_S)
         super().__init__(plan)
 
     def run(self) -> Output | None:
@@ -55,6 +66,10 @@ class Site(Bench):
             if self.cycle + 1 >= due:
                 self._sense(self.others[device])
         self.values = self.truth if not self.disturbed else self._disturb()
+        for tag, refused in self.refused.items():
+            if not refused.told and self.now - refused.since >= self.patience:
+                refused.told = True
+                self.send(TagReport(tag, BAD_OUT_OF_RANGE, "the device confirms it and shows another", write=True))
         return self.step() if self.powered else None
 
     def look(self) -> None:
@@ -73,11 +88,21 @@ class Site(Bench):
             self._give(tag, level)
 
     def _give(self, tag: int, level: Value) -> None:
-        if any(one.event.what == "stuck" and one.event.target == tag for one in self.disturbed):
-            self.held_up[tag] = level
-        elif level != self.truth[tag]:
+        """An output's level; of one that is stuck edge is told after the time that a fieldbus process takes."""
+        if level == self.truth[tag]:
+            self._taken(tag)
+        elif any(one.event.what == "stuck" and one.event.target == tag for one in self.disturbed):
+            known = self.refused.setdefault(tag, Refused(level, self.now))
+            known.level = level
+        else:
+            self._taken(tag)
             self.truth[tag] = level
             self.plant.write(tag, level)
+
+    def _taken(self, tag: int) -> None:
+        refused = self.refused.pop(tag, None)
+        if refused is not None and refused.told:
+            self.send(TagReport(tag, GOOD, write=True))
 
     # --- faults ------------------------------------------------------------------------------------------------------
 
@@ -92,9 +117,9 @@ class Site(Bench):
     def mend(self, event: Event) -> None:
         """It ends; an output goes to the level that it was last given."""
         self.disturbed = [one for one in self.disturbed if one.event is not event]
-        level = self.held_up.pop(event.target, None)
-        if level is not None:
-            self._give(event.target, level)
+        refused = self.refused.get(event.target)
+        if refused is not None:
+            self._give(event.target, refused.level)
 
     def cut(self) -> None:
         """edge is without power: the devices' own watchdogs take the outputs to failsafe."""

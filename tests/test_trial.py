@@ -256,6 +256,20 @@ def test_an_output_that_stands_still_moves_nothing_until_it_is_free(tried) -> No
     assert passed(tried(text))
 
 
+def test_an_output_that_does_not_follow_holds_the_batch_as_on_the_wire(tried) -> None:
+    text = """
+    happens:
+      - {when: plc.level > 15 L, stuck: plc.valve, for: 1800 ms}
+      - {when: plc.level > 15 L, after: 4 s, command: restart}
+    expect:
+      - {step: Stir, within: 990 ms, that: plc.valve and plc.level > 29 L, state: running}
+      - {step: Stir, within: 1010 ms, that: plc.valve, state: held}
+      - {when: plc.level > 32 L, within: 200 ms, that: not plc.valve}
+    ends: {alarms: [refused]}
+"""
+    assert passed(tried(text, RECIPE.replace("wait: 1 s", "wait: 2 s")))
+
+
 def test_a_spike_is_there_for_one_scan(tried) -> None:
     text = "    happens: [{at: 1 s, spike: plc.level, to: 95 L}]\n    ends: {state: aborted, alarms: [interlock]}\n"
     verdict = tried(text + "    expect: [{by: 1100 ms, state: aborted}]\n    always: [plc.level < 12 L]\n")
