@@ -13,7 +13,13 @@ _UP = """\
 Starts a simulated PLC for each device of a cell, each in a server process of its own that speaks the device's real
 protocol (S7, Modbus TCP or OPC UA), and simulates the plant behind them. It runs until Ctrl-C or SIGTERM.
 
-The plant is what plant.yaml beside the cell says; where there is none, what the PLCs read stands still.
+The plant is what plant.yaml beside the cell says; where there is none, what the PLCs read stands still. Under
+`controllers` it can set a PLC up as unhelpful as real ones are out of the box, for instance
+
+  controllers:
+    mixer: {put_get: false, optimized: [DB2]}         S7-1200, S7-1500
+    conveyor: {unmapped: [holding:40-47], functions: [1, 2, 3, 4]}
+    robot: {user: maria, not_readable: ["ns=2;s=State"]}
 """
 
 _UP_MORE = """\

@@ -36,7 +36,7 @@ def main() -> int:
     _end_with(assignment.parent)
     setproctitle(f"hil-{assignment.device}")
     logging.basicConfig(level=logging.CRITICAL)
-    gc.disable()  # a server builds thousands of nodes that all stay: looking for garbage among them takes 0.4 s
+    gc.disable()  # what a server loads stays: looking for garbage among it takes 0.1 s
     return asyncio.run(_serve(assignment, end))
 
 

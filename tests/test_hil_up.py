@@ -291,6 +291,35 @@ def test_a_frozen_plc_does_not_keep_the_others_or_the_end_waiting(up, cell):
     assert not any(alive(pid) for pid in pids.values())
 
 
+async def test_a_controller_serves_as_many_clients_as_it_is_set_up_for(up, cell):
+    cell.with_name("plant.yaml").write_text("controllers: {line: {connections: 1, answer_time: 10 ms}}")
+    rig = up(cell).ready()
+    assert re.search(r"line .*; set up by the plant file\n", rig.said)
+    async with rig.device("line") as first:
+        await first.read()
+        with pytest.raises(driver.DeviceError):
+            async with rig.device("line") as second:
+                await second.read()
+        await first.read()
+
+    async def connects():
+        with contextlib.suppress(driver.DeviceError):
+            async with rig.device("line") as third:
+                return await third.read()
+
+    assert await retried(connects)
+    assert rig.stop() == 0
+
+
+async def retried(work):
+    """What the work gives, once it gives anything."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        if found := await work():
+            return found
+    raise AssertionError("not in time")
+
+
 def test_an_old_endpoints_file_is_not_taken_for_a_new_one(up, cell, tmp_path):
     (tmp_path / "endpoints.yaml").write_text("mixer: {host: 10.0.0.1}\n")
     rig = up(cell)

@@ -268,7 +268,7 @@ def test_edge_tags_sets_nothing_that_a_simulated_controller_refuses(unhelpful: P
 def test_edge_run_against_simulated_controllers(unhelpful: Path, tmp_path: Path) -> None:
     run = edge("run", unhelpful, "fill", "--simulate", "--state", tmp_path / "state")
     assert run.returncode == 0, run.stdout
-    assert re.search(r"cell simulated: 7 simulated PLCs, plant .*\n +good +modbus +pid", run.stdout)
+    assert re.search(r" +\d+\.\d s  cell simulated: 7 simulated PLCs, plant .*\n +good +modbus +pid", run.stdout)
     assert "! closed: the PLC at 127.0.0.1" in run.stdout and "PUT/GET" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
 
