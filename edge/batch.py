@@ -41,13 +41,15 @@ class BatchState(msgspec.Struct, omit_defaults=True):
 
     A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
     commit that must be durable before it acts; `cause_say` says why it is in its state. `safe`: after a power loss its
-    outputs stay at failsafe until a restart (no unexpected start-up, IEC 60204-1, 7.5).
+    outputs stay at failsafe until a restart (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it
+    counts only with the recipe of this `hash` and the tags of this checksum (0: of an older edge).
     """
 
     batch: str
     recipe: str
     hash: str
     by: str
+    tags: int = 0
     state: str = "idle"
     cause_say: Texts = {}
     variables: list[Value | None] = []

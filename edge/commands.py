@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-from drivers.value import Value
 from edge import refusals, states, words
 from edge.alarms import Alarms
-from edge.batch import BatchState, State
+from edge.batch import State
 from edge.control import Control
 from edge.formula import check_answer, check_parameters
 from edge.levels import Levels
@@ -78,9 +77,7 @@ class Commands:
             if not self.state.up[device]:
                 name, report = self.cell.devices[device].name, self.state.reports[device]
                 raise Refused(refusals.device_absent(name, report.status), f"{name} is not there: {report.text}")
-        variables: list[Value | None] = [*values.values(), *[None] * (len(recipe.variables) - len(values))]
-        batch = BatchState(command.batch, recipe.name, recipe.hash, command.by, variables=variables)
-        sequence = self.control.sequence(batch)
+        sequence = self.control.sequence(self.control.new_batch(command.batch, recipe, values, command.by))
         self._ready(sequence)
         self.control.begin(sequence, values, command.by)
 

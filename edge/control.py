@@ -1,6 +1,7 @@
 """The control recipes (ISA-88) that are here: how they begin, change their state, end, and come back after a crash."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from zlib import crc32
 
 import msgspec
 
@@ -10,7 +11,7 @@ from edge.alarms import Alarms
 from edge.batch import BatchState, BranchState, State
 from edge.image import layouts
 from edge.levels import Levels
-from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged
+from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged, StepEnded
 from edge.program import Plan, Recipe, Texts
 from edge.sequence import Sequence, agrees
 
@@ -26,11 +27,16 @@ class Control:
         self.emit = emit
         self.levels = levels
         self.alarms = alarms
+        self.tags = crc32(repr([(tag.name, tag.type.name) for tag in plan.cell.tags]).encode())
         self.outputs_of = [layout.outputs for layout in layouts(plan.cell)]
         self.sequences = {batch.batch: self.sequence(batch) for batch in state.batches.values()}
 
     def sequence(self, batch: BatchState) -> Sequence:
         return Sequence(self.plan, self.plan.recipes[batch.recipe], self.state, batch, self.emit)
+
+    def new_batch(self, name: str, recipe: Recipe, parameters: dict[str, Value], by: str) -> BatchState:
+        variables: list[Value | None] = [*parameters.values(), *[None] * (len(recipe.variables) - len(parameters))]
+        return BatchState(name, recipe.name, recipe.hash, by, self.tags, variables=variables)
 
     def begin(self, sequence: Sequence, parameters: dict[str, Value], by: str) -> None:
         """A new batch takes its units, and with them every output of theirs, and runs."""
@@ -130,6 +136,9 @@ class Control:
             return
         batch.needs, batch.safe = 0, True
         batch.unknown_since = {}
+        changed = self._changed(batch, recipe)
+        if changed:
+            self._forget(batch, recipe)
         _durable(batch.body)
         _durable(batch.handling)
         sequence = self.sequence(batch)
@@ -143,12 +152,35 @@ class Control:
         if batch.state in states.ENDED:
             return
         self.alarms.raise_alarm(f"batch:{batch.batch}:power", "power-loss", say, batch=batch.batch)
-        if recipe.hash != batch.hash:
-            self.change(sequence, "abort", words.RECIPE_CHANGED, "edge")
+        if changed:
+            self.change(sequence, "abort", changed, "edge")
         elif recipe.after_power_loss == "abort":
             self.change(sequence, "abort", say, "edge")
         elif recipe.after_power_loss == "resume":
             self.change(sequence, "restart", words.RESUMED, "edge")
+
+    def _changed(self, batch: BatchState, recipe: Recipe) -> Texts | None:
+        """Why the batch cannot go on: its steps, variables and tags, meant by index, are not what they were."""
+        if recipe.hash != batch.hash:
+            return words.RECIPE_CHANGED
+        return words.CELL_CHANGED if batch.tags not in (0, self.tags) else None
+
+    def _forget(self, batch: BatchState, recipe: Recipe) -> None:
+        """Leaves nothing in the batch that means another recipe's steps, variables or tags."""
+        for step, path in [*_entered(batch.body), *_entered(batch.handling)]:
+            self.emit(StepEnded(batch.batch, step, str(step), "cut", 0, path))
+        batch.body = batch.handling = None
+        batch.variables = [None] * len(recipe.variables)
+        batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
+
+
+def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:
+    """The steps, by index, that were entered and not left, each with its branch's path."""
+    if branch is not None:
+        for child in branch.children:
+            yield from _entered(child)
+        for place in range(branch.at, branch.entered):
+            yield branch.block[place], branch.path
 
 
 def _durable(branch: BranchState | None) -> None:

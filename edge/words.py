@@ -192,6 +192,11 @@ RECIPE_CHANGED = texts(
     "le fichier de sa recette a changé entre-temps",
     "تغيّر ملف وصفتها منذ ذلك الحين",
 )
+CELL_CHANGED = texts(
+    "the tags of its cell have changed since",
+    "les variables de sa cellule ont changé entre-temps",
+    "تغيّرت متغيّرات خليتها منذ ذلك الحين",
+)
 RESUMED = texts(
     "after_power_loss: resume",
     "reprise automatique après la coupure de courant",

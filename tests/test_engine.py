@@ -26,7 +26,7 @@ from edge.messages import (
     StepStarted,
     pack,
 )
-from tests.virtual import Virtual, plan_of
+from tests.virtual import CELL, Virtual, plan_of
 
 FILL = """
 recipe: fill
@@ -720,6 +720,45 @@ def test_after_a_power_loss_the_recipe_s_policy_counts(cell, policy: str, state:
     again.restore(run.blobs["B1"])
     again.run(8)
     assert again.state() == state
+
+
+CHANGED = """
+recipe: fill
+uses: [plc]
+parameters:
+  a: {unit: L, default: 20}
+  b: {unit: L, default: 20}
+interlocks:
+  - {when: plc.level > b, do: hold, grace: 100 ms, say: {en: Too many}}
+steps: [{wait: 10 ms}]
+"""
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize(
+    ("recipe", "cell_text", "cause"),
+    [
+        (CHANGED, CELL, "its recipe file has changed since"),
+        (FILL, CELL.replace("    valve:", "    vent: {at: coil:9, type: bool}\n    valve:"), "the tags of its cell"),
+    ],
+)
+def test_after_a_power_loss_a_batch_whose_recipe_or_cell_is_another_is_aborted(
+    cell, tmp_path, held: bool, recipe: str, cell_text: str, cause: str
+) -> None:
+    run = cell(FILL.replace("Rest, wait: 100 ms", "Rest, wait: 9 s"))
+    run.put("plc.level", 30.0)
+    run.start("fill")
+    run.run(6)
+    if held:
+        run.command("hold")
+        run.run(5)
+    again = Virtual(plan_of(tmp_path, recipe.replace("Rest, wait: 100 ms", "Rest, wait: 9 s"), cell=cell_text))
+    again.put("plc.level", 30.0)
+    again.restore(run.blobs["B1"])
+    again.run(10)
+    assert again.state() == "aborted" and again.of(StateChanged)[-1].cause.startswith(cause)
+    assert [event.how for event in again.of(StepEnded)] == ["cut"]
+    assert all(again.level(tag.name) == tag.failsafe for tag in again.plan.cell.tags if tag.device == 0)
 
 
 # --- pure ------------------------------------------------------------------------------------------------------------
