@@ -1,12 +1,29 @@
-"""Packets between the processes: non-blocking SEQPACKET sockets; they keep message bounds, no sender ever waits."""
+"""Packets between the processes: non-blocking SEQPACKET sockets; they keep message bounds, no sender ever waits.
 
+Of a packet that is too large for a socket the rest goes through memory: a file without a name (memfd_create(2)), whose
+descriptor the first part carries. It arrives whole or not at all, as any other.
+"""
+
+import array
+import os
 import socket
 
-MAX_PACKET = 180_000
-"""A larger packet does not pass a SEQPACKET socket with the buffers below."""
+MAX_INLINE = 180_000
+"""A larger packet does not pass a SEQPACKET socket with the buffers that every user may have."""
+
+MAX_PACKET = 64 << 20
+"""A larger one is a fault of edge: nothing of this size is ever waited for."""
+
+_FIRST_PART = 60_000
+"""Of a large packet: so much that a reader who does not read has few of them waiting."""
 
 _BUFFER = 4 << 20
 _DRAIN = 512
+_DESCRIPTORS = socket.CMSG_SPACE(array.array("i").itemsize)
+
+_room = bytearray(MAX_INLINE)
+_rooms = (_room,)
+_seen = memoryview(_room)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -20,14 +37,30 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 def send(end: socket.socket, packet: bytes) -> bool:
-    """Sends one packet; False where it is too large, or the other end is full or gone: the caller decides what then."""
-    if len(packet) > MAX_PACKET:
-        return False
+    """Sends one packet; False where the other end is full or gone: the caller decides what then.
+
+    Raises ValueError for one that is larger than MAX_PACKET.
+    """
     try:
-        end.send(packet)
+        if len(packet) <= MAX_INLINE:
+            end.send(packet)
+        else:
+            _send_large(end, packet)
     except OSError:
         return False
     return True
+
+
+def _send_large(end: socket.socket, packet: bytes) -> None:
+    if len(packet) > MAX_PACKET:
+        raise ValueError(f"a packet of {len(packet)} bytes, more than {MAX_PACKET}")
+    parts = memoryview(packet)
+    memory = os.memfd_create("edge-packet", os.MFD_CLOEXEC)
+    try:
+        os.write(memory, parts[_FIRST_PART:])
+        socket.send_fds(end, [parts[:_FIRST_PART]], [memory])
+    finally:
+        os.close(memory)
 
 
 def drain(end: socket.socket, limit: int = _DRAIN) -> list[bytes]:
@@ -35,10 +68,19 @@ def drain(end: socket.socket, limit: int = _DRAIN) -> list[bytes]:
     packets: list[bytes] = []
     while len(packets) < limit:
         try:
-            packet = end.recv(MAX_PACKET)
+            size, carried, _, _ = end.recvmsg_into(_rooms, _DESCRIPTORS)
         except OSError:
             break
-        if not packet:
+        if not size:
             break
-        packets.append(packet)
+        packet = bytes(_seen[:size])
+        packets.append(packet + _from_memory(carried) if carried else packet)
     return packets
+
+
+def _from_memory(carried: list[tuple[int, int, bytes]]) -> bytes:
+    (memory,) = array.array("i", carried[0][2])
+    try:
+        return os.pread(memory, os.fstat(memory).st_size, 0)
+    finally:
+        os.close(memory)
