@@ -1,13 +1,14 @@
 """An engine in virtual time with the devices of its cell around it: no clock, no socket, no sleeping.
 
 The devices show their values once in each period of theirs, and take every level in the cycle in which it is given; a
-commit is durable in the next cycle. Tags and devices are meant by their index.
+commit is durable in the next cycle. A device that is late is asked again when it has answered, as by a fieldbus
+process, and its values are bad when they are older than its `max_age`. Tags and devices are meant by their index.
 """
 
 from collections import deque
 from collections.abc import Iterable
 
-from drivers.value import BAD_DEVICE_FAILURE, BAD_NO_COMMUNICATION, GOOD, Value
+from drivers.value import BAD_DEVICE_FAILURE, BAD_NO_COMMUNICATION, BAD_TIMEOUT, GOOD, Value
 from edge.engine import Engine, Output
 from edge.image import device_of
 from edge.messages import Ack, Command, DeviceReport, Inward, Restore, pack
@@ -32,6 +33,7 @@ class Bench:
         self.plan = plan
         cell = plan.cell
         self.periods = [max(1, device.every_ns // cell.scan_ns) for device in cell.devices]
+        self.age_limits = [plan.cycles(device.max_age_ns / 1e9) for device in cell.devices]
         self.values: list[Value | None] = [{"bool": False, "string": ""}.get(tag.type.kind, 0) for tag in cell.tags]
         self.present = set(range(len(cell.devices)))
         self.ways: dict[int, Way] = {}
@@ -47,6 +49,7 @@ class Bench:
         self.engine = Engine(self.plan)
         self.cycle = 0
         self.due = [0] * len(self.periods)
+        self.heard = [0] * len(self.periods)
         self.shown: list[list[Value | None] | None] = [None] * len(self.periods)
         self.packets = []
         for device in sorted(self.present):
@@ -76,6 +79,7 @@ class Bench:
         if device not in self.present:
             self.present.add(device)
             self.shown[device] = None
+            self.heard[device] = self.cycle
             self.send(DeviceReport(device, True, GOOD))
 
     def delay(self, device: int, cycles: int) -> None:
@@ -115,16 +119,29 @@ class Bench:
         """The input frames that come in this cycle."""
         frames: list[bytes] = []
         for device in sorted(self.present):
-            if self.cycle >= self.due[device]:
+            way = self.ways.get(device)
+            if self.cycle >= self.due[device] and not (way and way.inward):
                 self.due[device] = self.cycle + self.periods[device]
-                frame = self._frame(device)
-                if (way := self.ways.get(device)) is not None:
-                    way.inward.append((self.cycle + way.late, frame))
+                if way is None:
+                    self.heard[device] = self.cycle
+                    frames.append(self._frame(device))
                 else:
-                    frames.append(frame)
-        for way in self.ways.values():
-            while way.inward and way.inward[0][0] <= self.cycle:
-                frames.append(way.inward.popleft()[1])
+                    self.shown[device] = None
+                    way.inward.append((self.cycle + way.late, self._frame(device)))
+        for device, way in self.ways.items():
+            frames += self._late(device, way)
+        return frames
+
+    def _late(self, device: int, way: Way) -> list[bytes]:
+        """What comes from a device that is late: its answer, or that its values are too old."""
+        frames: list[bytes] = []
+        while way.inward and way.inward[0][0] <= self.cycle:
+            self.heard[device] = self.cycle
+            frames.append(way.inward.popleft()[1])
+        if self.cycle - self.heard[device] == self.age_limits[device]:
+            layout = self.engine.layouts[device]
+            count = layout.end - layout.first
+            frames.append(layout.pack_input(self.cycle, 0, 0, [None] * count, [BAD_TIMEOUT] * count))
         return frames
 
     def _frame(self, device: int) -> bytes:

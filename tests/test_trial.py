@@ -286,6 +286,14 @@ def test_a_slow_device_sees_and_acts_late_but_in_order(tried) -> None:
     assert passed(tried(text + "    ends: {record: [filled > 24 L]}\n    always: [plc.level < 31 L]\n"))
 
 
+def test_a_device_that_is_later_than_its_values_may_be_old_has_bad_values_at_times(tried) -> None:
+    recipe = RECIPE.replace("when: plc.level > 90 L,", "when: plc.level > 90 L, grace: %s,")
+    text = "    happens: [{when: plc.level > 5 L, slow: plc, by: 800 ms, for: 3 s}]\n"
+    assert passed(tried(text, recipe % "400 ms"))
+    verdict = tried(text + "    ends: {state: aborted, alarms: [interlock]}\n", recipe % "200 ms")
+    assert passed(verdict) and 1.2 < verdict.seconds < 1.6
+
+
 def test_a_power_cut_takes_outputs_to_failsafe_and_the_batch_waits_held(tried) -> None:
     text = """
     happens:
