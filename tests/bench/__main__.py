@@ -5,13 +5,16 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import check, cycle, drivers, lateness, memory, start
+from tests.bench import check, cycle, drivers, lateness, memory, reaction, scale, start, wire
 from tests.bench.case import Case, Result, run
 
 CASES: tuple[type[Case], ...] = (
     *lateness.CASES,
     *cycle.CASES,
     *drivers.CASES,
+    *scale.CASES,
+    *reaction.CASES,
+    *wire.CASES,
     *start.CASES,
     *memory.CASES,
     *check.CASES,
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def line(result: Result) -> str:
-    edge, peer = ("none" if one is None else f"{one:.1f}" for one in (result.edge, result.peer))
+    edge, peer = ("none" if one is None else f"{one:.{1 if one >= 10 else 3}f}" for one in (result.edge, result.peer))
     ratio = "" if result.ratio is None else f"{result.ratio:.2f}"
     return f"{result.name:32}{edge:>12}{peer:>12}{ratio:>8}  {result.unit:4}  {result.peer_name}"
 

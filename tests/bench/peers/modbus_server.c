@@ -1,5 +1,5 @@
 /* modbus_server PORTS still|changing|writes|reaction: Modbus/TCP devices on libmodbus, on ports of 127.0.0.1 that it
- * prints. `changing` counts up every register that was read; `writes` prints when each write came (CLOCK_MONOTONIC,
+ * prints. `changing` counts up every register that was read; `writes` does too, and prints when each write came (CLOCK_MONOTONIC,
  * ns); `reaction` prints how long the output took to follow the input. It ends with its standard input. */
 #include <errno.h>
 #include <modbus.h>
@@ -75,7 +75,7 @@ int main(int argc, char **argv)
                 ends[place] = ends[--used];
                 break; /* the one that took this place is asked in the next turn */
             }
-            if (how == 'c' && size > 0)
+            if ((how == 'c' || how == 'w') && size > 0)
                 count_up(memory, query + header);
             if (query[header] > MODBUS_FC_READ_INPUT_REGISTERS && how == 'w') {
                 printf("%lld\n", (long long)now_ns());
