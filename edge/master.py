@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge import recipe, shape, units
+from edge.binding import Written
 from edge.expression import RESERVED, Compiled, Scope, Symbol
 from edge.flow import Flow
 from edge.program import Interlock, Parameter, Plan, Recipe
 from edge.source import Node, Problems, suggest, tick
-from edge.steps import Compiler, Written
+from edge.steps import Compiler
 
 
 class Master:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge import recipe, shape, source, trial_file
+from edge.binding import Binding, Written
 from edge.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.expression import Compiled, from_cell
 from edge.master import Master
@@ -16,7 +17,6 @@ from edge.plant import Plant, load_plant
 from edge.program import Phase, Plan
 from edge.shape import FAILED
 from edge.source import Node, Problems, suggest, tick
-from edge.steps import Compiler, Written
 from edge.trial_plan import Trial, compile_trials
 
 PLANT = "plant.yaml"
@@ -169,7 +169,7 @@ class _Workshop:
         """An equipment phase, whose conditions read the tags of its own unit."""
         cell = self.file.cell
         unit = name.partition(".")[0]
-        compiler = Compiler(
+        binding = Binding(
             self.plan,
             self.scope,
             (),
@@ -181,13 +181,13 @@ class _Workshop:
         )
         found: dict[str, Compiled | None] = {}
         for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
-            compiled = found[key] = compiler.condition(node)
+            compiled = found[key] = binding.condition(node)
             for tag, place in (compiled.places if compiled else {}).items():
                 if cell.tags[tag].device not in cell.units[unit]:
                     self.problems.error(place, "other-unit", f"`{cell.tags[tag].name}` is not a tag of the unit {unit}")
             if compiled is not None and compiled.always is not None and node is not None:
                 code = "always-true" if compiled.always else "never-true"
-                compiler.decided(node, compiled, code, "it says nothing of the phase")
+                binding.decided(node, compiled, code, "it says nothing of the phase")
         running, done, failed = found["running"], found["done"], found["failed"]
         if running is None or done is None:
             self.broken.add(name)

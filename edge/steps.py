@@ -1,27 +1,20 @@
-"""The steps of a recipe file, compiled: each checked by itself, its expressions typed, its levels held to their ranges.
+"""The steps of a recipe file, compiled: each checked by itself, its expressions and levels bound to the cell.
 
 What only the whole recipe shows (branches that write the same tag, answers that are used too early) is in `flow.py`.
 """
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from edge import grammar, recipe
-from edge.cell import Tag, outside, whole
-from edge.expression import Compiled, Scope, Type, compile_expression
-from edge.program import Block, Branch, Code, Entry, Level, Plan, Prompt, Repeat, Run, Step
+from edge import recipe
+from edge.binding import Binding, Written
+from edge.expression import Compiled, Scope
+from edge.program import Block, Branch, Code, Entry, Plan, Prompt, Repeat, Run, Step
 from edge.recipe import Kind
-from edge.source import Node, Place, Problems, origin, suggest, tick
-from edge.units import NONE, Unit, parse
-
-_SECOND = parse("s")
-_WORD = re.compile(r"[\w.]+")
-
-Written = tuple[str, bool, Type | None, str | None]
-"""An expression as it is written (text, and whether in quotes), and what is expected of it (type, name of the unit)."""
+from edge.source import Node, Problems, suggest, tick
+from edge.units import NONE
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -32,13 +25,10 @@ class Made(msgspec.Struct, frozen=True):
     reads: tuple[tuple[Node, Compiled], ...]
 
 
-class Compiler:
-    """Compiles the expressions and steps of one recipe against its cell and phases.
+class Compiler(Binding):
+    """Compiles the steps of one recipe against its cell and phases.
 
-    `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
-    recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `made` has
-    the steps by index, in the order of the file; where problems were found they may lack parts. `known` are
-    expressions that were compiled before, for any recipe of the cell: those without variables mean the same in each.
+    `made` has the steps by index, in the order of the file; where problems were found they may lack parts.
     """
 
     def __init__(
@@ -52,20 +42,9 @@ class Compiler:
         known: dict[Written, Compiled],
         problems: Problems,
     ) -> None:
-        self.plan = plan
-        self.scope = scope
-        self.variables = variables
-        self.choices = choices
-        self.owned = owned
-        self.broken = broken
-        self.known = known
-        self.problems = problems
+        super().__init__(plan, scope, variables, choices, owned, broken, known, problems)
         self.made: dict[int, Made] = {}
-        self.used: set[int] = set()
-        self.variables_read: set[int] = set()
-        self._tags = {tag.name: tag for tag in plan.cell.tags}
         self._phases = {phase.name: index for index, phase in enumerate(plan.phases)}
-        self._reads: list[tuple[Node, Compiled]] = []
         self._count = 0
         self._handler = ""
         self._kinds: dict[Kind, Callable[[recipe.Step], dict[str, Any]]] = {
@@ -79,145 +58,6 @@ class Compiler:
             "do": self._do,
             "record": self._record,
         }
-
-    # Expressions.
-
-    def expression(self, node: Node | None, expect: Type | None, unit: Unit | None = None) -> Compiled | None:
-        """The expression at a node, None with its problems reported."""
-        if node is None or (self.broken and not self.broken.isdisjoint(_WORD.findall(node.text))):
-            return None
-        written = node.text, node.quoted, expect, unit and unit.name
-        tags = self.plan.cell.tags
-        compiled = self.known.get(written)
-        if compiled is None or any(tags[tag].device not in self.owned for tag in compiled.tags):
-            before = self.problems.errors + self.problems.warnings
-            compiled = compile_expression(node, self.scope, self.problems, expect=expect, unit=unit)
-            if (
-                compiled is not None
-                and not compiled.variables
-                and self.problems.errors + self.problems.warnings == before
-            ):
-                self.known[written] = compiled
-        if compiled is not None:
-            self._reads.append((node, compiled))
-            self.variables_read.update(compiled.variables)
-            for tag, place in compiled.places.items():
-                self._owns(tags[tag].device, place)
-            if not self.choices.keys().isdisjoint(compiled.variables):
-                self._compared(grammar.parse(node.text), node)
-        return compiled
-
-    def _compared(self, tree: grammar.Tree, node: Node) -> None:
-        """Reports an answer that is compared with a text that it can never be."""
-        for part in tree.args:
-            self._compared(part, node)
-        if tree.kind != "compare":
-            return
-        names = [str(part.value) for part in tree.args if part.kind == "name" and part.value in self.variables]
-        choices = self.choices.get(self.variables.index(names[0])) if names else None
-        for part in tree.args:
-            if choices is not None and part.kind == "text" and part.value not in choices:
-                hint = suggest(str(part.value), choices) or f"it is one of {', '.join(map(tick, choices))}"
-                place = origin(node, part.start, part.end - part.start, self.problems)
-                self.problems.error(place, "no-such-answer", f"`{names[0]}` is never {tick(str(part.value))}", hint)
-
-    def condition(self, node: Node | None) -> Compiled | None:
-        """An expression that is true or false."""
-        return self.expression(node, "bool")
-
-    def decided(self, node: Node, condition: Compiled, code: str, so: str) -> None:
-        """Reports a condition that cannot be otherwise as an error, with the reason where the checker gave one."""
-        reason = self.problems.withdraw(node, ("always-true", "never-true"))
-        message = f"{reason}; {so}" if reason else f"this is {'always' if condition.always else 'never'} true: {so}"
-        self.problems.error(node, code, message, "check the value, or the range of the tag" if reason else "")
-
-    def _owns(self, device: int, node: Place | Node) -> None:
-        """Reports a device whose unit the recipe does not use, once."""
-        if device not in self.owned and device not in self.used:
-            name = self.plan.cell.devices[device].name
-            unit = next((unit for unit, members in self.plan.cell.units.items() if device in members), name)
-            hint = f"add `{unit}` to `uses`, so that no other recipe drives it meanwhile"
-            self.problems.error(node, "unit-not-used", f"the recipe does not use the unit `{unit}`", hint)
-        self.used.add(device)
-
-    def _seconds(self, node: Node | None) -> Compiled | None:
-        compiled = self.expression(node, "number", _SECOND)
-        if compiled is not None and node is not None and compiled.high is not None and compiled.high < 0:
-            self.problems.error(node, "negative-time", "a time cannot be negative")
-            return None
-        return compiled
-
-    def _cycles(self, seconds: Compiled | None) -> int | Code | None:
-        if seconds is None:
-            return None
-        constant = seconds.constant
-        return seconds.code if constant is None else self.plan.cycles(float(constant))
-
-    # Levels.
-
-    def _levels(self, form: recipe.Step, key: str, nodes: dict[str, Node]) -> tuple[Level, ...]:
-        """The levels of `set` or `during`."""
-        if not nodes:
-            return ()
-        entries = form.place(key).entries
-        levels: list[Level] = []
-        for name, node in nodes.items():
-            tag = self._written(name, entries[name].key)
-            level = None if tag is None else self._level(tag, node)
-            if level is not None:
-                levels.append(level)
-        return tuple(levels)
-
-    def _written(self, name: str, node: Node) -> Tag | None:
-        """The tag of this name, which the recipe may write; else None."""
-        tag = self._tags.get(name)
-        if tag is None:
-            if name not in self.broken:
-                hint = suggest(name, self._tags)
-                self.problems.error(node, "unknown-tag", f"no tag {tick(name)}", hint)
-            return None
-        self._owns(tag.device, node)
-        if not tag.writable:
-            self.problems.error(
-                node, "not-writable", f"`{name}` is only read", "in the cell, give it `access: write` and a `failsafe`"
-            )
-            return None
-        if tag.index in self.plan.cell.heartbeats.values():
-            self.problems.error(node, "heartbeat", f"`{name}` is a heartbeat: edge itself writes it")
-            return None
-        return tag
-
-    def _level(self, tag: Tag, node: Node) -> Level | None:
-        """A value for a tag: of its type, in its unit, within its range."""
-        kinds: dict[str, Literal["bool", "text"]] = {"bool": "bool", "string": "text"}
-        value = self.expression(node, kinds.get(tag.type.kind, "number"), parse(tag.unit))
-        if value is None:
-            return None
-        if value.constant is not None:
-            if reason := outside(value.constant, tag):
-                self.problems.error(node, "out-of-range", reason)
-                return None
-            return Level(tag.index, whole(value.constant, tag))
-        self._within_range(value, tag, node)
-        return Level(tag.index, value.code)
-
-    def _within_range(self, value: Compiled, tag: Tag, node: Node) -> None:
-        """Reports a computed value that may be outside the tag's range, or, made of parameters alone, of its type."""
-        lowest, highest = tag.low, tag.high
-        if lowest is None and not value.tags and tag.scale is None and tag.type.kind == "int":
-            lowest, highest = tag.type.low, tag.type.high
-        low, high = value.low, value.high
-        if value.type != "number" or lowest is None or highest is None:
-            return
-        if (low is not None and low < lowest) or (high is not None and high > highest):
-            unit = f" {tag.unit}" if tag.unit else ""
-            message = (
-                f"this can be {_interval(low, high)}{unit}; `{tag.name}` goes from {lowest:g} to {highest:g}{unit}"
-            )
-            hint = f"narrow the `range` of what it is made of, or use `clamp(…, {lowest:g}{unit}, {highest:g}{unit})`"
-            self.problems.error(node, "out-of-range", message, hint)
-
-    # Steps.
 
     def handler(self, name: str, forms: Sequence[recipe.Step]) -> Block:
         """The steps of a handler of `on`."""
@@ -239,9 +79,9 @@ class Compiler:
     def _step(self, form: recipe.Step) -> int:
         index = self._count
         self._count += 1
-        outer, self._reads = self._reads, []
+        outer, self.reads = self.reads, []
         kind = self._kind(form)
-        levels = {"set": self._levels(form, "set", form.set), "during": self._levels(form, "during", form.during)}
+        levels = {"set": self.levels(form, "set", form.set), "during": self.levels(form, "during", form.during)}
         parts = self._kinds[kind](form)
         step = Step(
             index=index,
@@ -253,9 +93,9 @@ class Compiler:
             **levels,
             **parts,
         )
-        tags = sorted({tag for _, compiled in self._reads for tag in compiled.tags})
-        self.made[index] = Made(msgspec.structs.replace(step, inputs=tuple(tags)), form, tuple(self._reads))
-        self._reads = outer
+        tags = sorted({tag for _, compiled in self.reads for tag in compiled.tags})
+        self.made[index] = Made(msgspec.structs.replace(step, inputs=tuple(tags)), form, tuple(self.reads))
+        self.reads = outer
         return index
 
     def _kind(self, form: recipe.Step) -> Kind:
@@ -300,11 +140,11 @@ class Compiler:
                 hint = "give it a time, such as `within: 10 s`"
                 self.problems.error(node, "endless-wait", "a handler must come to its end", hint)
             return None
-        seconds = self._seconds(node)
+        seconds = self.seconds(node)
         if seconds is not None and seconds.high is not None and seconds.high * 1e9 < self.plan.cell.scan_ns:
             scan = f"{self.plan.cell.scan_ns / 1e6:g} ms"
             self.problems.error(node, "short-within", f"this is shorter than the scan of the cell, {scan}")
-        return self._cycles(seconds)
+        return self.cycles(seconds)
 
     def _set(self, form: recipe.Step) -> dict[str, Any]:
         return {}
@@ -324,12 +164,12 @@ class Compiler:
         return {"until": condition.code, "condition": condition.text}
 
     def _wait(self, form: recipe.Step) -> dict[str, Any]:
-        seconds = self._seconds(form.wait)
+        seconds = self.seconds(form.wait)
         limit = None if form.within is None or form.within.text == "none" else form.within
         if limit is not None:
             hint = "a `wait` ends by itself: leave `within` out"
             self.problems.warning(limit, "within-wait", "`within` does nothing useful beside `wait`", hint)
-        return {"wait": self._cycles(seconds), "condition": form.place("wait").text}
+        return {"wait": self.cycles(seconds), "condition": form.place("wait").text}
 
     def _parallel(self, form: recipe.Step) -> dict[str, Any]:
         branches = [
@@ -464,7 +304,7 @@ class Compiler:
         phase = self.plan.phases[index]
         tags = self.plan.cell.tags
         for tag in (*phase.inputs, *phase.parameters.values()):
-            self._owns(tags[tag].device, place)
+            self.owns(tags[tag].device, place)
         given = form.place("with").entries if form.has("with") else {}
         for key, entry in given.items():
             if key not in phase.parameters:
@@ -480,7 +320,7 @@ class Compiler:
         levels = [
             level
             for key, node in form.with_.items()
-            if key in phase.parameters and (level := self._level(tags[phase.parameters[key]], node)) is not None
+            if key in phase.parameters and (level := self.level(tags[phase.parameters[key]], node)) is not None
         ]
         return {"do": Run(index, tuple(levels)), "condition": f"{name} done"}
 
@@ -504,9 +344,3 @@ _ENDS: dict[Kind, str] = {
     "do": "runs a phase",
     "record": "records",
 }
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"{high:g} and less" if high is not None else f"{low:g} and more"
-    return f"{low:g} to {high:g}"
