@@ -51,9 +51,9 @@ def run_tests(paths: Iterable[str | Path], junit: str | None = None) -> bool:
             result = Result(one.file, one.plan.recipes[trial.recipe].file, verdict, time.perf_counter() - begin)
             results.append(result)
             print(_line(result, color=color), flush=True)
+    _print_end(results, problems, color=color)
     if junit is not None:
         Path(junit).write_bytes(junit_xml(results, problems))
-    _print_end(results, problems, color=color)
     return not any(result.verdict.failure for result in results)
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge.plan import load_trials
 from edge.report import report
@@ -324,3 +326,38 @@ def test_the_time_without_power_is_told(tried) -> None:
         tried("    happens: [{at: 1 s, cut: power, for: 2 s}]\n    expect: [{at: 2 s, that: plc.valve}]\n")
     )
     assert failure.state == "running, edge without power"
+
+
+TIMES = st.integers(0, 50).map(lambda tenths: f"{tenths * 100} ms")
+HAPPENINGS = st.sampled_from(
+    [
+        "lost: plc, for: {d}",
+        "lost: plc",
+        "returns: plc",
+        "slow: plc, by: {d}",
+        "bad: plc.level, for: {d}",
+        "stuck: plc.level, to: 95 L, for: {d}",
+        "stuck: plc.valve, for: {d}",
+        "spike: plc.level, to: -3 L",
+        "drift: plc.level, by: 2 L/s, for: {d}",
+        "cut: power, for: {d}",
+        "command: hold",
+        "command: restart",
+        "command: abort",
+    ]
+)
+ALL_ALARMS = "[interlock, device-lost, timeout, refused, phase-failed, power-loss, stood-still]"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(TIMES, TIMES, HAPPENINGS), max_size=6))
+def test_whatever_happens_a_test_comes_to_the_same_verdict_again(tried, happenings) -> None:
+    """The fixture runs each test twice. Where the connection was sound, an abort has closed the valve."""
+    text = "".join(f"      - {{at: {at}, {what.format(d=d)}}}\n" for at, d, what in happenings)
+    ends = f"    ends: {{by: 8 s, alarms: {ALL_ALARMS}}}\n"
+    verdict = tried(f"    happens:\n{text}{ends}" if text else ends)
+    assert verdict.seconds < 20
+    if verdict.failure is not None and verdict.failure.state == "aborted":
+        outputs = {shown.tag: shown.truth for shown in verdict.failure.tags}
+        lost = any(what.startswith(("lost", "slow", "stuck", "cut")) for _, _, what in happenings)
+        assert lost or outputs.get("plc.valve", False) is False
