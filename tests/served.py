@@ -157,7 +157,8 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
             ),
         ).lastrowid
         db.execute(
-            "INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina', '{}')", (number, at, state)
+            "INSERT INTO state_change VALUES (?, 1, 1, ?, 'idle', ?, 'started', 'Amina', ?)",
+            (number, at, state, '{"en": "started", "fr": "démarré"}'),
         )
         db.execute("INSERT INTO recorded VALUES (?, 1, 1, ?, 6, 'filled', '12.5', 'L')", (number, at))
     db.close()

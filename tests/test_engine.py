@@ -712,6 +712,20 @@ def test_after_a_power_loss_the_batch_is_held_with_its_outputs_at_failsafe(cell)
     assert again.state() == "complete"
 
 
+def test_a_batch_that_an_older_edge_has_left_comes_back(cell) -> None:
+    run = cell(FILL)
+    run.start("fill")
+    left = msgspec.msgpack.decode(run.blobs["B1"], strict=False)
+    del left["tags"], left["cause_say"]
+    again = Virtual(run.plan)
+    again.restore(msgspec.msgpack.encode({**left, "cause": "started"}))
+    again.run(3)
+    assert again.state() == "held"
+    again.command("restart")
+    again.run(6)
+    assert again.state() == "running"
+
+
 @pytest.mark.parametrize(("policy", "state"), [("abort", "aborted"), ("resume", "running")])
 def test_after_a_power_loss_the_recipe_s_policy_counts(cell, policy: str, state: str) -> None:
     run = cell(FILL + f"after_power_loss: {policy}\n")

@@ -418,6 +418,7 @@ def test_the_record_of_an_earlier_batch(visit, served):
     expect(details.locator("h2")).to_contain_text("Rincer et remplir")
     expect(details).to_contain_text("Terminé")
     expect(details).to_contain_text("12,5 L")
+    expect(details).to_contain_text("démarré")
     page.keyboard.press("Escape")
     expect(details).to_have_count(0)
 
