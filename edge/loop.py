@@ -36,6 +36,7 @@ TICK_NS = 20_000_000
 STATS_NS = 1_000_000_000
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22
+_LATENCY = "/dev/cpu_dma_latency"
 _CYCLE = struct.Struct("Q")
 _HELLO = pack(Hello("loop"))
 _GAP = pack(Hello("gap"))
@@ -201,7 +202,7 @@ class Loop:
 
 
 def make_realtime(core: int | None) -> list[str]:
-    """Real-time priority, locked memory, one core, a frozen heap; gives what was not permitted, in words."""
+    """Real-time priority, locked memory, an awake core, a frozen heap; gives what was not permitted, in words."""
     refused: list[str] = []
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
@@ -214,10 +215,21 @@ def make_realtime(core: int | None) -> list[str]:
             os.sched_setaffinity(0, {core})
         except OSError:
             refused.append(f"core {core}")
+    if not _stay_awake():
+        refused.append(f"a processor that stays awake ({_LATENCY})")
     gc.collect()
     gc.disable()
     gc.freeze()
     return refused
+
+
+def _stay_awake() -> bool:
+    """Wants no sleep from which the processor needs time to wake (Linux: PM QoS), until the process ends."""
+    try:
+        os.write(os.open(_LATENCY, os.O_WRONLY | os.O_CLOEXEC), struct.pack("i", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _lock_memory() -> bool:
