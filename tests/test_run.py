@@ -292,7 +292,7 @@ def test_an_interrupt_before_the_start(folder: Path, tmp_path: Path) -> None:
             until(lambda: "refuses the connection" in run.said, "the press is missed")
             os.kill(run.pid, signal.SIGINT)
             assert ended(run) == 3, run.said
-    assert "Batch record" not in run.said
+    assert "interrupted before the start" in run.said and "Batch record" not in run.said
 
 
 def test_a_batch_that_was_cut_off_is_for_a_person_to_end(command, press: Simulated, tmp_path: Path) -> None:
@@ -384,6 +384,21 @@ def test_a_full_disk_makes_the_step_wait_and_is_said(command, press: Simulated, 
         assert record_of(state)["state"] == "complete"
     finally:
         disk.remove()
+
+
+def test_what_a_disk_never_took_is_said_last_and_in_sentences(command, press: Simulated, tmp_path: Path) -> None:
+    with running(Running([*command, "press"], tmp_path / "log")) as run:
+        moving(press, run)
+        resource.prlimit(descendants(run.pid)["edge-recorder"], resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+        press["press.force"] = 30
+        until(lambda: "Batches cannot be recorded" in run.said, f"a line about the disk: {run.said}")
+        os.kill(run.pid, signal.SIGINT)
+        assert ended(run) == 3, run.said
+    lost, log = run.said.splitlines()[-2:]
+    assert re.fullmatch(
+        r"edge: What happened last is not in the batch record \(\d+ left out\): the disk of .*[^.]", lost
+    )
+    assert log == f"edge: the log has more: {tmp_path / 'state' / 'edge.log'}"
 
 
 # --- at a terminal ---------------------------------------------------------------------------------------------------
