@@ -17,7 +17,8 @@ from edge.plant import Plant, load_plant
 from edge.program import Phase, Plan
 from edge.shape import FAILED
 from edge.source import Node, Problems, suggest, tick
-from edge.trial_plan import Trial, compile_trials
+from edge.trial_plan import compile_trials
+from edge.trial_program import Trial
 
 PLANT = "plant.yaml"
 TEST = ".test.yaml"

@@ -23,8 +23,8 @@ from edge.plant import Plant
 from edge.program import Plan
 from edge.source import Place
 from edge.states import ENDED
-from edge.trial_plan import Condition, Moment, Trial, Wish
-from edge.trial_plan import Event as Happening
+from edge.trial_program import Condition, Moment, Trial, Wish
+from edge.trial_program import Event as Happening
 from edge.trial_site import Site
 
 BATCH, OPERATOR = "test", "operator"

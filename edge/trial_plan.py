@@ -7,13 +7,13 @@ import msgspec
 
 from drivers.value import Value
 from edge import nodes, shape, units
+from edge.binding import Binding
 from edge.cell import Tag, outside, whole
 from edge.checker import Symbol, Type
 from edge.expression import Compiled, Scope
-from edge.program import Code, Entry, Parameter, Plan, Prompt, Recipe
+from edge.program import Entry, Parameter, Plan, Prompt, Recipe
 from edge.shape import FAILED, read_seconds
-from edge.source import Node, Place, Problems, suggest, tick
-from edge.steps import Compiler
+from edge.source import Node, Problems, suggest, tick
 from edge.trial_file import (
     DUE,
     GOES_WITH,
@@ -29,100 +29,16 @@ from edge.trial_file import (
     TrialForm,
     What,
 )
+from edge.trial_program import Condition, Event, Moment, Recording, Trial, Wish
 
 Named = TypeVar("Named", Tag, int)
-
-
-class Moment(msgspec.Struct, frozen=True):
-    """So many cycles after the start, or after `when` is true or one of `steps` begins, for the first time."""
-
-    cycles: int
-    when: Code | None = None
-    tags: tuple[int, ...] = ()
-    steps: tuple[int, ...] = ()
-
-
-class Condition(msgspec.Struct, frozen=True):
-    """A condition over the plant's tags and the recipe's variables, with its text, its place and the tags it reads."""
-
-    code: Code
-    text: str
-    place: Place
-    tags: tuple[int, ...]
-
-
-class Event(msgspec.Struct, frozen=True):
-    """What happens at a moment. `target` is a tag or a device by index, as `what` has it; `cycles` None: for good.
-
-    `value` is what a tag shows (None: where it is), `rate` its drift in its unit a second, `late` a delay in cycles.
-    """
-
-    moment: Moment
-    what: What
-    text: str
-    place: Place
-    target: int = 0
-    value: Value | None = None
-    rate: float = 0.0
-    late: int = 0
-    cycles: int | None = None
-    command: str = ""
-    answers: dict[str, Value] = {}
-
-
-class Wish(msgspec.Struct, frozen=True):
-    """What must come true: from `moment` on for `cycles`, or at just the moment where those are 0."""
-
-    moment: Moment
-    cycles: int
-    text: str
-    place: Place
-    that: Condition | None = None
-    state: str = ""
-
-
-class Recording(msgspec.Struct, frozen=True):
-    """What must be true of recorded values; `names` are those that it reads, after the recipe's variables by index."""
-
-    that: Condition
-    names: tuple[str, ...]
-
-
-class Trial(msgspec.Struct, frozen=True):
-    """One recipe test. `answers` are by the question's variable or its step, `limit` is in cycles.
-
-    `recorded` are the names that the recipe records, by index after its variables; `ends` is where the end is said.
-    """
-
-    name: str
-    place: Place
-    ends: Place
-    recipe: str
-    parameters: dict[str, Value]
-    answers: dict[str, Value]
-    events: tuple[Event, ...]
-    wishes: tuple[Wish, ...]
-    always: tuple[Condition, ...]
-    recordings: tuple[Recording, ...]
-    recorded: tuple[str, ...]
-    state: str
-    limit: int
-    alarms: tuple[str, ...]
-
-    @property
-    def tags(self) -> frozenset[int]:
-        """The tags that its conditions read."""
-        wishes = [wish.that for wish in self.wishes if wish.that is not None]
-        conditions = [*self.always, *wishes, *(one.that for one in self.recordings)]
-        moments = [one.moment for one in (*self.events, *self.wishes)]
-        return frozenset(tag for one in (*conditions, *moments) for tag in one.tags)
 
 
 def compile_trials(
     form: TrialFile, plan: Plan, scope: Scope, broken: frozenset[str], problems: Problems
 ) -> list[Trial]:
     """The tests of a file whose recipe is in the plan; whole where no problem was found."""
-    if not form.tests and not problems.errors:
+    if not form.place("tests").entries:
         problems.error(form.place("tests"), "no-test", "here is no test", "name one by what it shows")
     bench = _Compiling(form, plan, scope, broken, problems)
     return [bench.trial(name, test) for name, test in form.tests.items()]
@@ -141,27 +57,23 @@ class _Compiling:
         self.broken = broken
         self.prompts = _prompts(recipe)
         variables = _variables(recipe)
-        self.compiler = self._compiler(scope.with_variables(variables), recipe.variables)
-        entries = {entry.name: entry for step in recipe.steps for entry in step.record}
-        self.recorded = tuple(entries)
+        self.binding = self._binding(scope.with_variables(variables), recipe.variables)
+        self.entries = [entry for step in recipe.steps for entry in step.record]
+        self.recorded = tuple(dict.fromkeys(entry.name for entry in self.entries))
         start = len(recipe.variables)
-        kept = {name: _recorded(entry, start + place) for place, (name, entry) in enumerate(entries.items())}
+        kept = {entry.name: _recorded(entry, start + self.recorded.index(entry.name)) for entry in self.entries}
         names = (*recipe.variables, *self.recorded)
-        self.record_compiler = self._compiler(scope.with_variables({**variables, **kept}), names)
+        self.record_binding = self._binding(scope.with_variables({**variables, **kept}), names)
         self.parameters = self._parameters(form)
         self.answers = self._answers(form.answers, form.place("answers"))
         self.always = self._always(form.always)
 
-    def _compiler(self, scope: Scope, names: tuple[str, ...]) -> Compiler:
-        choices = {
-            place: one.choices for place, one in enumerate(self.recipe.parameters) if one.choices
-        } | {
-            prompt.into: prompt.answers
-            for prompt in self.prompts.values()
-            if prompt.into is not None and prompt.kind == "choice"
-        }  # fmt: skip
+    def _binding(self, scope: Scope, names: tuple[str, ...]) -> Binding:
+        choices = {place: one.choices for place, one in enumerate(self.recipe.parameters) if one.choices}
+        asked = [prompt for prompt in self.prompts.values() if prompt.kind == "choice"]
+        choices |= {prompt.into: prompt.answers for prompt in asked if prompt.into is not None}
         devices = range(len(self.plan.cell.devices))
-        return Compiler(self.plan, scope, names, choices, devices, self.broken, {}, self.problems)
+        return Binding(self.plan, scope, names, choices, devices, self.broken, {}, self.problems)
 
     def trial(self, name: str, form: TrialForm) -> Trial:
         parameters = {**self.parameters, **self._parameters(form)}
@@ -256,14 +168,14 @@ class _Compiling:
 
     # Conditions.
 
-    def _compiled(self, node: Node | None, compiler: Compiler) -> Compiled | None:
-        compiled = compiler.condition(node)
+    def _compiled(self, node: Node | None, binding: Binding) -> Compiled | None:
+        compiled = binding.condition(node)
         if compiled is not None and node is not None and compiled.always is not None:
-            compiler.decided(node, compiled, f"{'always' if compiled.always else 'never'}-true", "it tests nothing")
+            binding.decided(node, compiled, f"{'always' if compiled.always else 'never'}-true", "it tests nothing")
         return compiled
 
     def _condition(self, node: Node | None) -> Condition | None:
-        compiled = self._compiled(node, self.compiler)
+        compiled = self._compiled(node, self.binding)
         return None if compiled is None or node is None else _condition(node, compiled)
 
     def _always(self, conditions: Iterable[Node]) -> tuple[Condition, ...]:
@@ -271,7 +183,7 @@ class _Compiling:
 
     def _recordings(self, ends: Ends | None) -> Iterable[Recording]:
         for node in ends.record if ends is not None else ():
-            compiled = self._compiled(node, self.record_compiler)
+            compiled = self._compiled(node, self.record_binding)
             if compiled is None:
                 continue
             start = len(self.recipe.variables)
@@ -279,6 +191,11 @@ class _Compiling:
             if not names:
                 hint = f"it records {', '.join(self.recorded) or 'nothing'}"
                 self.problems.error(node, "not-recorded", "this reads nothing that the recipe records", hint)
+            for name in names:
+                kinds = sorted({one.unit or f"a {one.type}" for one in self.entries if one.name == name})
+                if len(kinds) > 1:
+                    message = f"`{name}` is recorded as {' and as '.join(kinds)}: it cannot be compared"
+                    self.problems.error(node, "other-type", message, "let the recipe record them under different names")
             yield Recording(_condition(node, compiled), names)
 
     # What happens, and what must come true.

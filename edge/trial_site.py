@@ -12,7 +12,7 @@ from edge.outputs import WRITE_AGAIN_S
 from edge.plant import Plant, raw
 from edge.program import Plan
 from edge.trial_bench import Bench
-from edge.trial_plan import Event
+from edge.trial_program import Event
 
 _ByKind = list[tuple[int, Tag | None]]
 """Tags by index; with the tag where the device's type is whole numbers, so that not every value can be shown."""

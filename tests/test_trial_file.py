@@ -9,7 +9,7 @@ import pytest
 from edge.plan import check, load_trials
 from edge.report import report
 from edge.source import Problem, Problems
-from edge.trial_plan import Trial
+from edge.trial_program import Trial
 
 HERE = Path(__file__).parent
 BOTTLING = HERE / "bottling"
@@ -132,6 +132,16 @@ def test_a_mistake_in_the_plant_is_found_where_tests_need_it(folder: Path) -> No
     problems = Problems()
     check([folder], problems)
     assert [Path(one.file).name for one in problems if one.severity == "error"] == ["plant.yaml"]
+
+
+def test_a_value_that_is_recorded_in_two_units_cannot_be_compared(folder: Path) -> None:
+    recipe = folder / "rinse-and-fill.yaml"
+    recipe.write_text(recipe.read_text().replace("on:\n", "  - record: {filled: conveyor.weight}\non:\n"))
+    text = "recipe: rinse-and-fill\ntests:\n  It fills: {ends: {record: [filled > 3 kg]}}\n"
+    (folder / "one.test.yaml").write_text(text)
+    assert [(one.code, one.message) for one in found(folder / "one.test.yaml")] == [
+        ("other-type", "`filled` is recorded as L and as kg: it cannot be compared")
+    ]
 
 
 def test_edge_test_of_what_has_no_tests(folder: Path) -> None:
