@@ -25,26 +25,30 @@ def simulated(cell: Cell, says: int | None = None) -> Generator[Cell]:
 
     What they say of themselves goes to this file descriptor, to standard output where none is given.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-") as folder, tempfile.TemporaryFile() as complaint:
-        endpoints = Path(folder) / "endpoints.yaml"
-        simulation = subprocess.Popen(
-            [sys.executable, "-m", "hil", "up", cell.path, "--endpoints", str(endpoints)],
-            stdin=subprocess.DEVNULL,
-            stdout=says,
-            stderr=complaint,
-            start_new_session=True,
-            preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
-        )
-        try:
+    with tempfile.TemporaryFile() as complaint, contextlib.ExitStack() as running:
+        with tempfile.TemporaryDirectory(prefix="edge-") as folder:
+            endpoints = Path(folder) / "endpoints.yaml"
+            simulation = subprocess.Popen(
+                [sys.executable, "-m", "hil", "up", cell.path, "--endpoints", str(endpoints)],
+                stdin=subprocess.DEVNULL,
+                stdout=says,
+                stderr=complaint,
+                start_new_session=True,
+                preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
+            )
+            running.callback(_end, simulation)
             _await(simulation, endpoints, complaint)
-            yield _connected(cell, endpoints)
-        finally:
-            simulation.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                simulation.wait(5)
-            if simulation.poll() is None:
-                simulation.kill()
-                simulation.wait()
+            connected = _connected(cell, endpoints)
+        yield connected
+
+
+def _end(simulation: "subprocess.Popen[bytes]") -> None:
+    simulation.terminate()
+    try:
+        simulation.wait(5)
+    except subprocess.TimeoutExpired:
+        simulation.kill()
+        simulation.wait()
 
 
 def _end_with_us() -> None:

@@ -248,8 +248,10 @@ def unhelpful(tmp_path: Path) -> Path:
 
 
 def test_edge_tags_of_simulated_controllers(unhelpful: Path, tmp_path: Path) -> None:
-    look = edge("tags", unhelpful, "--simulate", "--once", "--format", "json", "--state", tmp_path / "state")
-    assert look.returncode == 1
+    (tmp_path / "tmp").mkdir()
+    env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    look = edge("tags", unhelpful, "--simulate", "--once", "--format", "json", "--state", tmp_path / "state", env=env)
+    assert look.returncode == 1 and not list((tmp_path / "tmp").iterdir())
     rows = json.loads(look.stdout)
     assert {name: row["value"] for name, row in rows.items() if row["value"] is not None} == SIMULATED_GOOD
     notes = look.stderr.splitlines()
