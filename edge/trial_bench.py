@@ -150,5 +150,7 @@ class Bench:
         if values == self.shown[device]:
             return layout.pack_unchanged(self.cycle, 0, 0)
         self.shown[device] = values
+        if None not in values:
+            return layout.pack_input(self.cycle, 0, 0, values)
         statuses = [GOOD if value is not None else BAD_DEVICE_FAILURE for value in values]
-        return layout.pack_input(self.cycle, 0, 0, values, statuses if None in values else None)
+        return layout.pack_input(self.cycle, 0, 0, values, statuses)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from edge.plan import check, load_trials
+from edge.plan import TEST, check, load_trials
 from edge.report import report
+from edge.shape import keys
 from edge.source import Problem, Problems
+from edge.trial import run_trial
+from edge.trial_file import Ends, Expectation, Happening, TrialFile, TrialForm
 from edge.trial_program import Trial
 
 HERE = Path(__file__).parent
+RECIPES = HERE.parent / "recipes"
 BOTTLING = HERE / "bottling"
 BAD = sorted((HERE / "bad" / "trials").glob("*.test.yaml"))
 EXPECTED = re.compile(r"# (error|warning) (\d+):(\d+) ([a-z0-9-]+)((?: \| .*)?)")
@@ -40,6 +44,25 @@ def compiled(folder: Path, text: str) -> Trial:
     assert not problems.errors, report(problems)
     (trial,) = found.trials
     return trial
+
+
+def test_the_shipped_files_have_no_problem() -> None:
+    problems = Problems()
+    assert len([path for path in check([RECIPES], problems) if path.endswith(TEST)]) >= 3
+    assert not list(problems), report(problems)
+
+
+def test_the_examples_of_the_documentation_are_sound_and_every_key_is_told(tmp_path: Path) -> None:
+    text = (RECIPES.parent / "docs" / "recipe-tests.md").read_text(encoding="utf-8")
+    shutil.copytree(RECIPES / "bottling", tmp_path / "cell", ignore=shutil.ignore_patterns(f"*{TEST}"))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
+        (tmp_path / "cell" / f"{number}{TEST}").write_text(block, encoding="utf-8")
+    problems = Problems()
+    (found,) = load_trials([tmp_path / "cell"], problems)
+    assert not list(problems), report(problems)
+    assert [run_trial(found.plan, one, found.plant).failure for one in found.trials if found.plant] == [None, None]
+    for form in (TrialFile, TrialForm, Happening, Expectation, Ends):
+        assert [key for key in keys(form) if f"`{key}`" not in text and f"`{key}:" not in text] == [], form
 
 
 # Mistakes, each in a file that says what must be reported.
