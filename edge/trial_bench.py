@@ -84,7 +84,8 @@ class Bench:
 
     def delay(self, device: int, cycles: int) -> None:
         """What comes from the device and goes to it is late from now on; nothing overtakes what is on its way."""
-        self.ways.setdefault(device, Way()).late = cycles
+        if cycles or device in self.ways:
+            self.ways.setdefault(device, Way()).late = cycles
 
     def step(self, skip: int = 0) -> Output:
         """One cycle, after so many that an overrun has skipped; `drained` are then the packets that the engine took."""

@@ -66,11 +66,13 @@ class Site(Bench):
             if self.cycle + 1 >= due:
                 self._sense(self.others[device])
         self.values = self.truth if not self.disturbed else self._disturb()
+        if not self.powered:
+            return None
         for tag, refused in self.refused.items():
             if not refused.told and self.now - refused.since >= self.patience:
                 refused.told = True
                 self.send(TagReport(tag, BAD_OUT_OF_RANGE, "the device confirms it and shows another", write=True))
-        return self.step() if self.powered else None
+        return self.step()
 
     def look(self) -> None:
         """Makes all of `truth` that of this cycle."""
@@ -134,6 +136,8 @@ class Site(Bench):
         for way in self.ways.values():
             way.inward.clear()
             way.outward.clear()
+        for refused in self.refused.values():
+            refused.since, refused.told = self.now, False
         self.power_up([batch for batch in self.blobs.values() if batch])
 
     def _disturb(self) -> list[Value | None]:
