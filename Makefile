@@ -28,6 +28,7 @@ layers: $(VENV)/dev.stamp
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/dev.stamp
+	@tests/services bench
 	@$(BIN)/python -m tests.bench
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml

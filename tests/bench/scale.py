@@ -13,6 +13,8 @@ from tests.processes import Served, descendants, running
 DEVICES, TAGS, EVERY_MS = 64, 10_000, 100
 INTEGERS = 100
 """Of a device's tags the first so many are int16, the rest float32."""
+DEPTH = 2
+"""A Modbus device's registers are two reads: both on their way at a time. The peer's libraries have one."""
 SETTLE_S = 3.0
 BUSES = ("edge-modbus", "edge-s7")
 
@@ -33,7 +35,7 @@ def cell(modbus: list[int], s7: list[int]) -> str:
     places = [("modbus", port) for port in modbus] + [("s7", port) for port in s7]
     lines = ["cell: scale", f"scan: {EVERY_MS} ms", "devices:"]
     lines += [
-        f"  d{n}: {{driver: {driver}, host: 127.0.0.1, port: {port}, every: {EVERY_MS} ms}}"
+        f"  d{n}: {{driver: {driver}, host: 127.0.0.1, port: {port}, depth: {DEPTH}, every: {EVERY_MS} ms}}"
         for n, (driver, port) in enumerate(places)
     ]
     lines.append("tags:")
@@ -43,10 +45,11 @@ def cell(modbus: list[int], s7: list[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cpu_s(pid: int) -> float:
-    """Processor time of a process so far, its threads' too (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_s(pids: list[int]) -> tuple[float, float]:
+    """Processor time of some processes together so far, in user mode and in the kernel (proc(5))."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split() for pid in pids]
+    tick = os.sysconf("SC_CLK_TCK")
+    return sum(int(one[11]) for one in fields) / tick, sum(int(one[12]) for one in fields) / tick
 
 
 class Scale(Case):
@@ -86,10 +89,12 @@ class Scale(Case):
             time.sleep(SETTLE_S)
             pids = [pid for name, pid in descendants(served.pid).items() if name in BUSES]
             assert len(pids) == len(BUSES), served.said
-            before, began = [cpu_s(pid) for pid in pids], time.monotonic()
+            (user, kernel), began = cpu_s(pids), time.monotonic()
             time.sleep(self.seconds)
-            spent = [cpu_s(pid) - one for pid, one in zip(pids, before, strict=True)]
-            return 100 * sum(spent) / (time.monotonic() - began)
+            (user_now, kernel_now), took = cpu_s(pids), time.monotonic() - began
+            user, kernel = 100 * (user_now - user) / took, 100 * (kernel_now - kernel) / took
+            self.notes.append(f"edge, {cell.stem}: {user:.1f} % of a core in Python, {kernel:.1f} % in the kernel")
+            return user + kernel
 
     def peer(self) -> tuple[float, ...]:
         figures: list[float] = []

@@ -8,6 +8,7 @@ subscribed to them. `reaction` prints how long the output (ns=1;i=100) took to f
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import struct
@@ -353,6 +354,9 @@ _PUBLISH, _PUBLISH_ANSWER = encoding("PublishRequest"), encoding("PublishRespons
 
 async def main() -> None:
     running, ended = asyncio.get_running_loop(), asyncio.Event()
+    if sys.argv[1] == "reaction":  # a PLC whose clock counts is a machine of its own
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(70))
     values = Values(sys.argv[1])
     reaction = Reaction(values)
     server = await running.create_server(lambda: Wire(values, reaction), "127.0.0.1", 0)
