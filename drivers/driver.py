@@ -32,6 +32,18 @@ class AddressError(ValueError):
         self.hint = hint
 
 
+class SettingError(ValueError):
+    """Settings that cannot be so, each of them right by itself: the key to blame, what is wrong, what to do.
+
+    Raised by `__post_init__` of a driver's Settings, or of a part of them.
+    """
+
+    def __init__(self, key: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        self.hint = hint
+
+
 class DeviceError(Exception):
     """A device that cannot be used now. `text` says what happened, `hint` what a technician does about it."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, cast
 from drivers.depth import Depth
 from drivers.driver import DeviceError
 from drivers.transport import Transport
-from drivers.value import BAD_COMMUNICATION, BAD_CONNECTION_CLOSED, BAD_NOT_CONNECTED, BAD_TIMEOUT
+from drivers.value import BAD_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT
 
 CLOSE_DEADLINE_S = 1.0
 EARLY_S = 10.0
@@ -291,13 +291,7 @@ class _Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
-        silent = isinstance(exc, TimeoutError)
-        how = "was lost" if silent else "was closed by the device"
-        self.lose(Loss(
-            f"the connection to {self.link.place} {how}",
-            "was it restarted? the device may allow only one connection: end other programs that use it",
-            BAD_TIMEOUT if silent else BAD_CONNECTION_CLOSED,
-        ))  # fmt: skip
+        self.lose(Loss.of(self.link.transport.lost(exc)))
 
 
 class Loss:
@@ -309,6 +303,10 @@ class Loss:
     def __init__(self, text: str, hint: str, status: int) -> None:
         self.text, self.hint, self.status = text, hint, status
         self.tried = False
+
+    @classmethod
+    def of(cls, error: DeviceError) -> "Loss":
+        return cls(error.text, error.hint, error.status)
 
     def error(self) -> DeviceError:
         return DeviceError(self.text, self.hint, status=self.status)

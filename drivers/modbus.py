@@ -1,9 +1,10 @@
-"""Modbus/TCP: coalesced block reads, coalesced writes, refusals narrowed down to the points that are guilty."""
+"""Modbus: coalesced block reads, coalesced writes, refusals narrowed down to the points that are guilty."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -13,7 +14,8 @@ from drivers.driver import DeviceError, Node, Point
 from drivers.link import shared
 from drivers.modbus_address import BIT_AREAS, NAMES, READS, field, place
 from drivers.modbus_codec import ClientCodec, Mismatch, Refused
-from drivers.transport import Tcp
+from drivers.modbus_rtu import RtuCodec
+from drivers.modbus_settings import ModbusSettings
 from drivers.value import (
     BAD,
     BAD_DEVICE_FAILURE,
@@ -22,6 +24,7 @@ from drivers.value import (
     BAD_NOT_SUPPORTED,
     BAD_NOT_WRITABLE,
     BAD_OUT_OF_RANGE,
+    BAD_TIMEOUT,
     BAD_WAITING,
     GOOD,
     Scan,
@@ -66,25 +69,6 @@ _WRITE_REFUSALS = {
 }
 
 
-class ModbusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A Modbus/TCP device: host, port, unit identifier; `timeout` in seconds for connecting and for each request.
-
-    `gap` registers or bits that no tag needs may be read along between two that do. `depth` requests may be on their
-    way at a time; `auto` finds out how many. `delay` is the least time between an answer and the next request, in
-    seconds. `max_registers` and `max_bits` are the most that the device gives in one request.
-    """
-
-    host: str
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 502
-    unit: Annotated[int, msgspec.Meta(ge=0, le=255)] = 1
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
-    gap: Annotated[int, msgspec.Meta(ge=0, le=2000)] = 0
-    depth: Annotated[int, msgspec.Meta(ge=1, le=64)] | Literal["auto"] = 1
-    delay: Annotated[float, msgspec.Meta(ge=0, le=10, extra={"unit": "s"})] = 0.0
-    max_registers: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_REGISTERS)] = modbus.MAX_READ_REGISTERS
-    max_bits: Annotated[int, msgspec.Meta(ge=1, le=modbus.MAX_READ_BITS)] = modbus.MAX_READ_BITS
-
-
 class _Read(msgspec.Struct, frozen=True, gc=False):
     """One request, the points that its answer holds, and what takes their values out of the answer's data."""
 
@@ -110,7 +94,7 @@ class _Refusal(msgspec.Struct, frozen=True):
 
 
 class ModbusDriver:
-    """One Modbus/TCP device (drivers.driver.Driver). Devices of one host and port share a connection."""
+    """One Modbus device (drivers.driver.Driver). Devices of one host and port, or on one line, share a connection."""
 
     Settings: ClassVar[type[msgspec.Struct]] = ModbusSettings
 
@@ -121,13 +105,14 @@ class ModbusDriver:
         self._places = [place(point) for point in points]
         self._link = shared(
             connections,
-            ("modbus", settings.host, settings.port),
-            Tcp(settings.host, settings.port),
-            ClientCodec,
+            settings.connection,
+            settings.transport(),
+            RtuCodec if settings.rtu else ClientCodec,
             timeout_s=settings.timeout,
             depth=settings.depth,
-            delay_s=settings.delay,
+            delay_s=settings.silence_s,
         )
+        self._late_s = 0.0  # until then an answer may come that is no longer waited for, and is like the next one
         self._reads: list[_Read] = []
         self._requests: list[bytes] = []
         self._seen: list[bytes] = []  # the last answers, one a read; empty where all must be taken anew
@@ -149,6 +134,8 @@ class ModbusDriver:
     async def connect(self) -> None:
         """Connects within the timeout, or raises DeviceError. A device that is new here is asked for everything."""
         self._link.join(self)
+        if self._late_s > (now_s := time.monotonic()):
+            await asyncio.sleep(self._late_s - now_s)
         if not self._link.up:
             await self._link.connect()
             self._alone.clear()
@@ -199,7 +186,7 @@ class ModbusDriver:
         began_ns = time.time_ns()
         if self._partial:
             await self._retry()
-        answers = await self._link.requests(self._requests, timeout_s=self._settings.timeout)
+        answers = await self._ask(self._requests)
         if answers == self._seen:
             return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
         values, refused = list(self._last.values), list[tuple[_Read, int]]()
@@ -230,9 +217,26 @@ class ModbusDriver:
         self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
         return statuses
 
+    async def _ask(self, requests: Sequence[bytes], *, write: bool = False) -> list[bytes]:
+        """The answers to requests. Raises DeviceError."""
+        try:
+            return await self._link.requests(requests, timeout_s=self._settings.timeout, write=write)
+        except DeviceError as error:
+            codec = self._link.codec
+            if not isinstance(codec, RtuCodec) or error.status != BAD_TIMEOUT:
+                raise
+            self._late_s = time.monotonic() + self._settings.timeout
+            who = f"unit {self._settings.unit} on {error.text}"
+            if not codec.noise:
+                hint = "is the device on, `unit` right, the line connected with A and B the right way round?"
+                raise DeviceError(who, hint, status=BAD_TIMEOUT) from error
+            text = f"{who}; {codec.noise} bytes came that are no answer to it"
+            hint = "compare `baud`, `parity` and `stop_bits`; is the line terminated, and no number there twice?"
+            raise DeviceError(text, hint, status=BAD_TIMEOUT) from error
+
     async def _answer(self, read: _Read) -> bytes | int:
         """The data of one read, or the exception code that refused it. Raises DeviceError."""
-        answer = await self._link.request(read.request, timeout_s=self._settings.timeout)
+        answer = (await self._ask([read.request]))[0]
         return self._data(read.request, answer)
 
     def _data(self, request: bytes, answer: bytes) -> bytes | int:
@@ -345,7 +349,8 @@ class ModbusDriver:
         function = single if block.size == 1 and single not in self._without else multiple
         data = self._laid(area, block, raw)
         request = modbus.write_request(self._settings.unit, function, block.start, block.size, data)
-        confirmed = self._data(request, await self._link.request(request, timeout_s=self._settings.timeout, write=True))
+        (answer,) = await self._ask([request], write=True)
+        confirmed = self._data(request, answer)
         if isinstance(confirmed, int):
             if confirmed == modbus.ILLEGAL_FUNCTION:
                 self._without.add(function)

@@ -4,11 +4,24 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from drivers.driver import DeviceError
-from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED, BAD_NO_COMMUNICATION, BAD_TIMEOUT
+from drivers.value import (
+    BAD_CERTIFICATE_INVALID,
+    BAD_CERTIFICATE_TIME_INVALID,
+    BAD_CERTIFICATE_UNTRUSTED,
+    BAD_CONFIGURATION,
+    BAD_CONNECTION_CLOSED,
+    BAD_CONNECTION_REJECTED,
+    BAD_NO_COMMUNICATION,
+    BAD_SECURITY_CHECKS_FAILED,
+    BAD_TIMEOUT,
+)
 
 KEEPALIVE_IDLE_S, KEEPALIVE_EVERY_S, KEEPALIVE_PROBES = 10, 3, 3
 
@@ -31,6 +44,10 @@ class Transport(Protocol):
 
     def silent(self, timeout_s: float) -> DeviceError:
         """An `open` that took longer than `timeout_s`, in words."""
+        ...
+
+    def lost(self, error: Exception | None) -> DeviceError:
+        """The end of an open connection that edge did not want, in words."""
         ...
 
 
@@ -78,6 +95,15 @@ class Tcp:
             status=BAD_TIMEOUT,
         )
 
+    def lost(self, error: Exception | None) -> DeviceError:
+        """Closed by the device, or no longer heard of."""
+        silent = isinstance(error, TimeoutError)
+        return DeviceError(
+            f"the connection to {self.place} {'was lost' if silent else 'was closed by the device'}",
+            "was it restarted? the device may allow only one connection: end other programs that use it",
+            status=BAD_TIMEOUT if silent else BAD_CONNECTION_CLOSED,
+        )
+
 
 async def _connected(host: str, port: int) -> socket.socket:
     """A connected non-blocking socket: the first address of the host that answers. Raises OSError."""
@@ -110,3 +136,118 @@ def _prepare(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_EVERY_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+class Tls(Tcp):
+    """TLS over TCP, version 1.2 or later (Modbus/TCP Security, MB-TCP-Security-v21, 8): both sides show certificates.
+
+    `trust` has the device's own certificate, or that of who signed it; a signed one must also be for `name`, or for
+    the host. `certificate` and `key` are edge's own (PEM). Raises DeviceError where a file is of no use.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, trust: str, certificate: str | None, key: str | None, name: str | None
+    ) -> None:
+        super().__init__(host, port)
+        self._trust, self._certificate, self._key, self._name = trust, certificate, key, name or host
+
+    async def open(self, wire: Callable[[], P]) -> P:
+        """Connects, and compares the device's certificate."""
+        context = self._context()
+        connection = await _connected(self.host, self.port)
+        try:
+            transport, protocol = await asyncio.get_running_loop().create_connection(
+                wire, sock=connection, ssl=context, server_hostname=self._name
+            )
+        except BaseException:
+            connection.close()
+            raise
+        try:
+            self._compare(context, transport.get_extra_info("ssl_object"))
+        except BaseException:
+            transport.abort()
+            raise
+        return protocol
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = False  # a certificate that is trusted itself may be for any name: see _compare
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        path = self._trust
+        try:
+            data = Path(path).expanduser().read_bytes()
+            context.load_verify_locations(cadata=data.decode("ascii") if b"-----BEGIN" in data else data)
+            if self._certificate is not None and self._key is not None:
+                path = self._certificate
+                Path(path).expanduser().read_bytes()  # OpenSSL does not say which of the two it misses
+                path = self._key
+                context.load_cert_chain(Path(self._certificate).expanduser(), Path(path).expanduser())
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise _unusable(f"the key {path} is not that of the certificate {self._certificate}") from error
+            raise _unusable(f"{path} holds no {'key' if path == self._key else 'certificate'} in PEM form") from error
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise _unusable(f"{path} cannot be read: {why}") from error
+        return context
+
+    def _compare(self, context: ssl.SSLContext, session: Any) -> None:
+        """The device's certificate is one that is trusted itself, or it is for the name."""
+        if session.getpeercert(binary_form=True) in context.get_ca_certs(binary_form=True):
+            return
+        names = [value for kind, value in session.getpeercert().get("subjectAltName", ()) if kind in _NAMES]
+        if not any(_same_name(self._name, name) for name in names):
+            shown = ", ".join(names) or "no name at all"
+            raise DeviceError(
+                f"the certificate of {self.place} is for {shown}, not for {self._name}",
+                "is it the right device? then put the certificate's name in `tls: {name: …}`",
+                status=BAD_CERTIFICATE_INVALID,
+            )
+
+    def refused(self, error: OSError) -> DeviceError:
+        """Also what is wrong with a certificate."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self._distrusted(error)
+        if isinstance(error, ssl.SSLError):
+            return self._not_accepted(error)
+        return super().refused(error)
+
+    def _distrusted(self, error: ssl.SSLCertVerificationError) -> DeviceError:
+        text = f"the certificate of {self.place} is not accepted: {error.verify_message}"
+        if error.verify_code in (_NOT_YET, _EXPIRED):
+            hint = "compare the clocks of this machine and of the device; an old certificate has to be renewed"
+            return DeviceError(text, hint, status=BAD_CERTIFICATE_TIME_INVALID)
+        hint = "put the device's certificate, or that of who signed it, in the file of `trust`"
+        return DeviceError(text, hint, status=BAD_CERTIFICATE_UNTRUSTED)
+
+    def _not_accepted(self, error: ssl.SSLError) -> DeviceError:
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        if "alert" in reason:
+            text = f"{self.place} does not accept edge's certificate ({reason})"
+            hint = "let the device trust the `certificate` of `tls`; is it valid, and has it the role that is needed?"
+            return DeviceError(text, hint, status=BAD_SECURITY_CHECKS_FAILED)
+        text = f"{self.place} does not speak TLS as edge does ({reason})"
+        return DeviceError(text, "is this the port for Modbus/TCP Security, 802?", status=BAD_SECURITY_CHECKS_FAILED)
+
+    def lost(self, error: Exception | None) -> DeviceError:
+        """A device that refuses a certificate says so only after the handshake (RFC 8446, 4.4.2.4)."""
+        return self._not_accepted(error) if isinstance(error, ssl.SSLError) else super().lost(error)
+
+
+_NAMES = ("DNS", "IP Address")
+_NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def _unusable(text: str) -> DeviceError:
+    return DeviceError(text, "see the files that `tls` of the device names", status=BAD_CONFIGURATION)
+
+
+def _same_name(wanted: str, given: str) -> bool:
+    """Whether a name of a certificate is the one that is wanted (RFC 9525, 6.3): `*` is the whole first label."""
+    try:
+        return ip_address(wanted) == ip_address(given)
+    except ValueError:
+        wanted, given = wanted.lower().rstrip("."), given.lower().rstrip(".")
+        first, _, rest = given.partition(".")
+        return wanted == given or (first == "*" and "." in rest and wanted.partition(".")[2] == rest)

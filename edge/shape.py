@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, cast
 import msgspec
 from msgspec import Meta, inspect
 
+from drivers.driver import SettingError
 from drivers.value import Value
 from edge import units
 from edge.nodes import as_bool, as_choice, as_integer, as_list, as_map, as_number, as_text
@@ -189,8 +190,15 @@ def _struct(node: Node, shape: inspect.StructType, problems: Problems, beside: C
         return shape.cls(**values, **({"node": node} if issubclass(shape.cls, Form) else {}))
     except ValueError as error:
         if problems.errors == before:
-            problems.error(node, "bad-value", str(error))
+            _blame(node, error, problems)
         return FAILED
+
+
+def _blame(node: Node, error: ValueError, problems: Problems) -> None:
+    """Values that do not go together: at the key that is to blame."""
+    key, hint = (error.key, error.hint) if isinstance(error, SettingError) else ("", "")
+    entry = node.entries.get(key)
+    problems.error(entry.value if entry else node, "bad-value", str(error), hint)
 
 
 def _values(

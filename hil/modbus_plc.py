@@ -137,6 +137,7 @@ class ModbusPlc:
     ) -> None:
         self.name = name
         self._points = points
+        self._settings = settings
         self._places = [place(point) for point in points]
         controller = controller or ModbusController()
         self.memory = Memory(_with_gaps(self._places, settings.gap))
@@ -146,8 +147,12 @@ class ModbusPlc:
         self.port = Port(lambda: Session(self._devices), controller.connections, controller.answer_time)
 
     async def start(self, host: str, port: int) -> dict[str, Any]:
-        """Serves on host and port (0: any free one); gives host and port. Raises OSError where the port is in use."""
-        return await self.port.open(host, port)
+        """Serves on host and port (0: any free one), over plain TCP whatever the device has; gives the settings for it.
+
+        Raises OSError where the port is in use.
+        """
+        other = ("serial", "tls", "framing")
+        return {**await self.port.open(host, port), **{key: None for key in other if getattr(self._settings, key)}}
 
     def read(self, index: int) -> Value:
         """The raw value of a point as it lies in memory."""

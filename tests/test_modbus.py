@@ -65,10 +65,10 @@ class Device:
         self.plc = ModbusPlc("device", points, self.settings)
         self.asked: list[tuple[int, int, int]] = []
         self.refuse: Callable[[int, int, int], int | None] = lambda function, start, count: None
-        self.place, self.depth, self.delay_s, self.up = "device:502", Depth(1), 0.0, True
+        self.codec, self.place, self.depth, self.delay_s, self.up = None, "device:502", Depth(1), 0.0, True
         self.users: set[object] = set()
         self.session = Session({1: self.plc.memory})
-        self.driver = ModbusDriver(self.settings, points, {("modbus", "device", 502): self})  # type: ignore[dict-item]
+        self.driver = ModbusDriver(self.settings, points, {self.settings.connection: self})  # type: ignore[dict-item]
 
     async def connect(self) -> None:
         self.up = True
@@ -80,11 +80,8 @@ class Device:
         self.users.discard(user)
         self.up = False
 
-    async def request(self, payload: bytes, *, timeout_s: float, write: bool = False) -> bytes:
-        assert write == (payload[1] > modbus.READ_INPUT)
-        return self.answer(payload)
-
-    async def requests(self, payloads: Sequence[bytes], *, timeout_s: float) -> list[bytes]:
+    async def requests(self, payloads: Sequence[bytes], *, timeout_s: float, write: bool) -> list[bytes]:
+        assert all(write == (payload[1] > modbus.READ_INPUT) for payload in payloads)
         return [self.answer(payload) for payload in payloads]
 
     def answer(self, payload: bytes) -> bytes:
