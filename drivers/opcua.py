@@ -93,10 +93,9 @@ class OpcUaDriver:
         session, image = self._connected(), self._image
         await session.renew()
         if self._subscription is not None:
-            await self._subscription.refresh()
-        else:
-            for read in self._nodes.reads:
-                await session.ask(read.request, partial(read.take, image=image))
+            return image.scan(await self._subscription.refresh())
+        for read in self._nodes.reads:
+            await session.ask(read.request, partial(read.take, image=image))
         return image.scan()
 
     async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:

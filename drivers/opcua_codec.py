@@ -13,13 +13,13 @@ import msgspec
 
 from drivers.link import FramingError
 
-READ, CREATE_ITEMS, CREATE_SUBSCRIPTION, PUBLISH, REPUBLISH = 631, 751, 787, 826, 832
+READ, CREATE_ITEMS, CREATE_SUBSCRIPTION, MODIFY_SUBSCRIPTION, PUBLISH, REPUBLISH = 631, 751, 787, 793, 826, 832
 """Encoding ids of requests (OPC 10000-6, A.3); that of each one's response is 3 higher."""
 _SERVICE_FAULT = 397
 _SOURCE_TIME = 0  # OPC 10000-4, 7.40 TimestampsToReturn
 
 MAX_CHUNK = 65_535
-MAX_MESSAGE = 16 * 1024 * 1024
+MAX_MESSAGE = 4 * 1024 * 1024
 MAX_CHUNKS = MAX_MESSAGE // 8192  # 8192 is the smallest buffer that a peer may have (OPC 10000-6, 7.1.2.3)
 MAX_NESTING = 100  # OPC 10000-6, 5.2.2.15
 
@@ -228,6 +228,11 @@ def read_parameters(nodes: Sequence[bytes]) -> bytes:
 def subscription_parameters(interval_ms: float, lifetime: int, keep_alive: int) -> bytes:
     """A CreateSubscriptionRequest's (5.14.2.2): as many notifications in a message as the server likes, enabled."""
     return struct.pack("<dIIIBB", interval_ms, lifetime, keep_alive, 0, 1, 0)
+
+
+def modification_parameters(subscription: int, interval_ms: float, lifetime: int, keep_alive: int) -> bytes:
+    """A ModifySubscriptionRequest's (5.14.3.2)."""
+    return struct.pack("<IdIIIB", subscription, interval_ms, lifetime, keep_alive, 0, 0)
 
 
 def monitored_items(subscription: int, nodes: Iterable[tuple[int, bytes]], interval_ms: float) -> bytes:

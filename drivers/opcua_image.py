@@ -4,10 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import compress
 
-import msgspec
-
 from drivers.driver import Point
-from drivers.link import FramingError
 from drivers.opcua_codec import EPOCH_TICKS, Request
 from drivers.opcua_node import BUILT_IN, convert, fits_always
 from drivers.opcua_session import library
@@ -88,16 +85,17 @@ class Image:
         """The places of an answer whose values are looked at one by one."""
         return [place for place, kind in enumerate(kinds) if kind not in self._plain[first + place]]
 
-    def scan(self) -> Scan:
-        """All as it is now; where nothing has changed, the very scan before."""
+    def scan(self, heard_ns: int | None = None) -> Scan:
+        """All as it was when the device was last heard; the lists of the scan before where nothing has changed."""
         known = self._scan
         if known is None or self.changed:
-            known = Scan(self.values.copy(), self.statuses.copy(), _newest(self.times), True, self.times.copy())
+            values, statuses, times = self.values.copy(), self.statuses.copy(), self.times.copy()
+            known = Scan(values, statuses, _newest(times), True, times, heard_ns)
         elif self.timed:
             times = self.times.copy()
-            known = msgspec.structs.replace(known, changed=False, times=times, time_ns=_newest(times))
-        elif known.changed:
-            known = msgspec.structs.replace(known, changed=False)
+            known = Scan(known.values, known.statuses, _newest(times), False, times, heard_ns)
+        elif known.changed or known.heard_ns != heard_ns:
+            known = Scan(known.values, known.statuses, known.time_ns, False, known.times, heard_ns)
         self.changed = self.timed = False
         self._scan = known
         return known
@@ -139,9 +137,7 @@ class Batch:
 
     def _learn(self, body: bytes, image: Image) -> Columns:
         """An answer of a new shape; what has the shape of the answer before is worth a layout."""
-        columns = read_results(body)
-        if len(columns.values) != len(self.nodes):
-            raise FramingError(f"an answer of {len(columns.values)} of {len(self.nodes)} items")
+        columns = read_results(body, len(self.nodes))
         if len(body) == len(self._body) and columns.kinds == self._kinds:
             self._layout = Layout(body, columns)
         if columns.kinds != self._kinds:

@@ -10,8 +10,9 @@ from drivers.opcua_codec import U32, array, node_number, skip_array, skip_bytes,
 from drivers.opcua_values import data_value, end_of_results
 from drivers.value import Value
 
-MAX_HELD = 32
+MAX_HELD = 8
 """So many messages wait for one before them that is missing."""
+MAX_CHANGES = 100_000
 _NUMBERS = 0xFFFF_FFFF  # after which comes 1 again: 0 is none (OPC 10000-4, 7.5 Counter)
 _DATA_CHANGE, _STATUS_CHANGE = 811, 820
 
@@ -68,23 +69,31 @@ def republished(body: bytes, sequence: int) -> Message:
     return msgspec.structs.replace(message, keepalive=False)
 
 
-class Created(msgspec.Struct, frozen=True):
-    """A CreateSubscriptionResponse: the subscription's number, and what the server has made of what was wanted."""
+class Terms(msgspec.Struct, frozen=True):
+    """What the server has made of the wanted publishing interval and keep-alive count."""
 
-    id: int
     interval_s: float
     keep_alive: int
 
 
-def created_subscription(body: bytes) -> Created:
-    """The parameters of a CreateSubscriptionResponse, whole. Raises FramingError."""
+def created_subscription(body: bytes) -> tuple[int, Terms]:
+    """The number and terms in a CreateSubscriptionResponse's parameters, whole. Raises FramingError."""
+    terms = modified_subscription(body[4:])
+    (number,) = U32.unpack_from(body)
+    if number == 0:
+        raise FramingError("a subscription without a number")
+    return number, terms
+
+
+def modified_subscription(body: bytes) -> Terms:
+    """The parameters of a ModifySubscriptionResponse, whole. Raises FramingError."""
     try:
-        number, interval_ms, _, keep_alive = struct.unpack("<IdII", body)
+        interval_ms, _, keep_alive = struct.unpack("<dII", body)
     except struct.error as error:
         raise FramingError("a subscription's answer is of another length") from error
-    if number == 0 or not 0 <= interval_ms < 1e9:
-        raise FramingError(f"a subscription {number} every {interval_ms} ms")
-    return Created(number, interval_ms / 1000, keep_alive)
+    if not 0 < interval_ms < 1e9:
+        raise FramingError(f"a subscription every {interval_ms} ms")
+    return Terms(interval_ms / 1000, keep_alive)
 
 
 def created_items(body: bytes, count: int) -> list[int]:
@@ -127,6 +136,8 @@ def _message(body: bytes, at: int) -> tuple[Message, int]:
 
 def _changes(data: bytes) -> list[Change]:
     count, at = array(data, 0)
+    if count > MAX_CHANGES:
+        raise FramingError(f"a notification of {count} changes")
     changes: list[Change] = []
     handle_at = U32.unpack_from
     for _ in range(count):

@@ -17,14 +17,13 @@ from drivers.driver import DeviceError, File
 from drivers.identity import Identity, Secret
 from drivers.link import FramingError
 from drivers.opcua_codec import Request, ServiceFault
+from drivers.transport import Tcp
 from drivers.value import (
     BAD_CERTIFICATE_UNTRUSTED,
     BAD_COMMUNICATION,
     BAD_CONFIGURATION,
     BAD_CONNECTION_CLOSED,
-    BAD_CONNECTION_REJECTED,
     BAD_IDENTITY_TOKEN_REJECTED,
-    BAD_NO_COMMUNICATION,
     BAD_SECURITY_CHECKS_FAILED,
     BAD_SECURITY_POLICY_REJECTED,
     BAD_TIMEOUT,
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEFAULT_PORT = 4840
 SESSION_MS = 60_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
 CHANNEL_MS = 3_600_000
 _KEY_S = 60  # making a key takes seconds on a small machine
@@ -78,7 +78,7 @@ _REFUSALS: dict[int, tuple[str, str]] = {
 class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An OPC UA server. `timeout` in seconds for each request (connecting has four), `batch` nodes in a request.
 
-    `mode` poll reads every node at each scan; subscribe has the server tell what changed, at most once `every`.
+    With `mode: poll` every node is read at each scan; with `subscribe` the server tells what has changed.
     `trust` is the path of the server's certificate, PEM or DER: where it is given no other server is spoken to.
     `certificate` and `key` are edge's own; without them edge makes its own once and keeps it. In a
     cell or endpoints file these paths, and that of the password, are relative to that file.
@@ -95,7 +95,7 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     reading: Literal["poll", "subscribe"] = msgspec.field(default="poll", name="mode")
-    every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1
+    every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1  # the device's own key
 
     def __post_init__(self) -> None:
         if isinstance(self.password, str):
@@ -130,7 +130,7 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """HOST:PORT, as the messages name it."""
         parts = urlsplit(self.url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        return f"{host}:{parts.port or 4840}"
+        return f"{host}:{parts.port or DEFAULT_PORT}"
 
     def read_password(self) -> str | None:
         """Raises DeviceError where it cannot be had."""
@@ -141,8 +141,12 @@ class Session:
     """An activated session. Nothing runs between two requests: no task is left when it ends."""
 
     def __init__(self, settings: OpcUaSettings, own: Identity | None, client: Any) -> None:
+        from asyncua.ua import ua_binary
+
         self._client = client
         self._service = client.uaclient
+        encode: Any = ua_binary.nodeid_to_binary
+        self._token: bytes = encode(self._service.session.authentication_token)
         self._settings = settings
         self._own = own
         self._renew_at = asyncio.get_running_loop().time() + _renewal(client)
@@ -153,10 +157,8 @@ class Session:
 
     def request(self, service: int, parameters: bytes, *, patient: bool = False) -> Request:
         """A request of this session, to be sent again and again; to one that is `patient` an answer may take long."""
-        from asyncua.ua.ua_binary import nodeid_to_binary
-
-        token = nodeid_to_binary(self._service.session.authentication_token)
-        return opcua_codec.request(service, token, parameters, 0 if patient else round(self._settings.timeout * 1000))
+        timeout_ms = 0 if patient else round(self._settings.timeout * 1000)
+        return opcua_codec.request(service, self._token, parameters, timeout_ms)
 
     def post(self, request: Request) -> asyncio.Future[bytes]:
         """Sends a request that is not waited for (`Wire.ask`). Raises DeviceError where there is no connection."""
@@ -307,8 +309,10 @@ class _LogIn:
         return Session(self.settings, self.own, self.client)
 
     def _new_client(self) -> Any:
+        from asyncua.client.client import Client
+
         url = urlsplit(self.settings.url)._replace(netloc=self.settings.server).geturl()
-        client: Any = opcua_wire.new_client(url, self.settings.timeout)
+        client: Any = Client(url, timeout=self.settings.timeout)
         client.name = client.description = "edge"
         client.product_uri = "urn:edge"
         client.application_uri = self.own.uri if self.own is not None else identity.application_uri()
@@ -317,19 +321,14 @@ class _LogIn:
         return client
 
     async def _connect_socket(self) -> None:
+        parts = urlsplit(self.settings.url)
+        tcp = Tcp(parts.hostname or "", parts.port or DEFAULT_PORT)
         try:
-            await self.client.connect_socket()
+            await opcua_wire.open_wire(self.client, tcp, self.settings.timeout)
         except TimeoutError as error:
-            text = f"{self.settings.server} does not answer"
-            hint = "is it switched on and its cable in, is the address right, does a firewall stop this port?"
-            raise DeviceError(text, hint, status=BAD_TIMEOUT) from error
-        except ConnectionRefusedError as error:
-            text = f"{self.settings.server} refuses the connection"
-            hint = "is its OPC UA server enabled, is the port right?"
-            raise DeviceError(text, hint, status=BAD_CONNECTION_REJECTED) from error
+            raise tcp.silent(self.settings.timeout) from error
         except OSError as error:
-            text = f"{self.settings.server} cannot be reached: {error.strerror or error}"
-            raise DeviceError(text, "is the host in `url` right?", status=BAD_NO_COMMUNICATION) from error
+            raise tcp.refused(error) from error
 
     async def _open_channel(self) -> None:
         await self.client.send_hello()

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import math
 import struct
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
@@ -20,8 +21,10 @@ from drivers.opcua_notification import (
     Message,
     Order,
     Published,
+    Terms,
     created_items,
     created_subscription,
+    modified_subscription,
     published,
     republished,
 )
@@ -47,7 +50,6 @@ class Subscription:
         self._session, self._image, self._reads, self._settings = session, image, reads, settings
         self._nodes = {read.first + place: node for read in reads for place, node in enumerate(read.nodes)}
         self._batch = max((len(read.nodes) for read in reads), default=1)
-        self._clock = asyncio.get_running_loop().time
         self._news = asyncio.Event()
         self._failure: Exception | None = None
         self._outstanding, self._allowed = 0, OUTSTANDING
@@ -59,12 +61,21 @@ class Subscription:
         self._order = Order()
         self._acknowledge: list[tuple[int, int]] = []
         self._complete = False
-        self._heard_s, self._silence_s = self._clock(), self._settings.timeout
-        self._refused: dict[int, bytes] = {}
+        self._heard_ns, self._silence_s = time.monotonic_ns(), self._settings.timeout
+        self._refused: dict[int, int] = {}
         self._again_s = math.inf
 
-    async def refresh(self) -> None:
-        """The image is up to date when this returns, as far as the server has told. Raises DeviceError."""
+    async def refresh(self) -> int:
+        """The image is up to date then, as far as the server has told. Raises DeviceError.
+
+        Gives when it was last heard, in a notification or keep-alive (CLOCK_MONOTONIC, ns).
+        """
+        try:
+            return await self._refresh()
+        except FramingError as error:
+            raise await self._session.give_up(error) from error
+
+    async def _refresh(self) -> int:
         starts = 0
         while True:
             if self._failure is not None:
@@ -75,14 +86,14 @@ class Subscription:
                     raise await self._session.give_up(ServiceFault(_ENDED[0]))
                 await self._start()
             await self._recover()
-            if self._refused and self._clock() >= self._again_s:
-                await self._watch(self._refused, self._id)
+            if self._refused and time.monotonic() >= self._again_s:
+                await self._watch({index: self._nodes[index] for index in self._refused}, self._id)
             self._publish()
-            left_s = self._heard_s + self._silence_s - self._clock()
+            left_s = self._silence_s - (time.monotonic_ns() - self._heard_ns) / 1e9
             if left_s <= 0:
                 raise await self._session.give_up(TimeoutError())
             if self._complete and self._id:
-                return
+                return self._heard_ns
             await self._hear(left_s)
 
     async def _hear(self, seconds: float) -> None:
@@ -95,31 +106,47 @@ class Subscription:
 
     async def _start(self) -> None:
         self._forget()
-        interval_s, half_s = self._settings.every, self._settings.timeout / 2
-        keep_alive = max(1, math.floor(half_s / interval_s))
-        lifetime = max(3 * keep_alive, math.ceil(LIFETIME_S / interval_s))
-        parameters = opcua_codec.subscription_parameters(interval_s * 1000, lifetime, keep_alive)
+        parameters = opcua_codec.subscription_parameters(*self._wanted(self._settings.every))
         request = self._session.request(opcua_codec.CREATE_SUBSCRIPTION, parameters)
-        created = await self._session.ask(request, created_subscription)
+        number, terms = await self._session.ask(request, created_subscription)
         self._image.wait(self._nodes)
-        await self._watch(self._nodes, created.id)
-        self._id, self._heard_s = created.id, self._clock()
-        self._silence_s = created.interval_s * created.keep_alive + half_s
+        await self._watch(self._nodes, number)
+        if terms.interval_s * terms.keep_alive > self._settings.timeout:
+            terms = await self._modify(number, terms)
+        self._id, self._heard_ns = number, time.monotonic_ns()
+        self._silence_s = terms.interval_s * terms.keep_alive + self._settings.timeout / 2
+
+    def _wanted(self, interval_s: float) -> tuple[float, int, int]:
+        """(publishing interval in ms, lifetime count, keep-alive count): two keep-alives in the device's `timeout`."""
+        keep_alive = max(1, math.floor(self._settings.timeout / 2 / interval_s))
+        return interval_s * 1000, max(3 * keep_alive, math.ceil(LIFETIME_S / interval_s)), keep_alive
+
+    async def _modify(self, number: int, terms: Terms) -> Terms:
+        """The server insists on a longer interval: its keep-alive comes after fewer of them."""
+        parameters = opcua_codec.modification_parameters(number, *self._wanted(terms.interval_s))
+        request = self._session.request(opcua_codec.MODIFY_SUBSCRIPTION, parameters)
+        try:
+            return await self._session.attempt(request, modified_subscription)
+        except ServiceFault:
+            return terms
 
     async def _watch(self, nodes: Mapping[int, bytes], subscription: int) -> None:
         """Makes monitored items; those that the server refuses are in trouble alone, and asked for again in a while."""
         asked = list(nodes.items())
-        self._refused, self._again_s = {}, self._clock() + ITEMS_AGAIN_S
+        self._refused, self._again_s = {}, time.monotonic() + ITEMS_AGAIN_S
         for at in range(0, len(asked), self._batch):
             part = asked[at : at + self._batch]
             interval_ms = self._settings.every * 1000
             parameters = opcua_codec.monitored_items(subscription, part, interval_ms)
             request = self._session.request(opcua_codec.CREATE_ITEMS, parameters)
             statuses = await self._session.ask(request, partial(created_items, count=len(part)))
-            for (index, node), status in zip(part, statuses, strict=True):
-                if status >> 31:
-                    self._image.take(index, None, 0, status, 0)
-                    self._refused[index] = node
+            indexes = (index for index, _ in part)
+            self._refused |= {index: status for index, status in zip(indexes, statuses, strict=True) if status >> 31}
+        self._mark_refused()
+
+    def _mark_refused(self) -> None:
+        for index, status in self._refused.items():
+            self._image.take(index, None, 0, status, 0)
 
     async def _recover(self) -> None:
         """Asks for the messages that are missing; where one is lost, reads all afresh."""
@@ -127,6 +154,7 @@ class Subscription:
             for number in self._order.missing:
                 request = self._session.request(opcua_codec.REPUBLISH, struct.pack("<II", self._id, number))
                 message = await self._session.attempt(request, partial(republished, sequence=number))
+                self._acknowledge.append((self._id, number))
                 self._apply(self._order.take(message))
         except ServiceFault as error:
             if error.status in _ENDED:
@@ -137,6 +165,7 @@ class Subscription:
             for read in self._reads:
                 read.forget()
                 await self._session.ask(read.request, partial(read.take, image=self._image))
+            self._mark_refused()
 
     def _publish(self) -> None:
         """Sends PublishRequests until as many wait at the server as may."""
@@ -169,7 +198,7 @@ class Subscription:
         message = news.message
         if news.subscription != self._id:
             return
-        self._heard_s = self._clock()
+        self._heard_ns = time.monotonic_ns()
         if not message.keepalive:
             self._acknowledge.append((self._id, message.sequence))
         self._apply(self._order.take(message))

@@ -93,32 +93,28 @@ def data_value(data: bytes, at: int) -> tuple[Value | None, int, int, int, int]:
     return value, kind, status or 0, ticks or 0, at + _TAILS[mask].size
 
 
-def data_values(data: bytes, at: int) -> tuple[Columns, int]:
-    """An array of DataValues, and where it ends. Raises FramingError."""
+def read_results(body: bytes, expected: int) -> Columns:
+    """The parameters of a ReadResponse (OPC 10000-4, 5.11.2.2), whole: so many DataValues. Raises FramingError."""
     values: list[Value | None] = []
     kinds: list[int] = []
     statuses: list[int] = []
     ticks: list[int] = []
     try:
-        count, at = array(data, at)
+        count, at = array(body, 0)
+        if count != expected:
+            raise FramingError(f"an answer of {count} of {expected} items")
         for _ in range(count):
-            value, kind, status, tick, at = data_value(data, at)
+            value, kind, status, tick, at = data_value(body, at)
             values.append(value)
             kinds.append(kind)
             statuses.append(status)
             ticks.append(tick)
     except (struct.error, IndexError) as error:
         raise FramingError("an array of values is cut off") from error
-    if at > len(data):
+    if at > len(body):
         raise FramingError("an array of values is cut off")
-    return Columns(values, kinds, statuses, ticks), at
-
-
-def read_results(body: bytes) -> Columns:
-    """The parameters of a ReadResponse (OPC 10000-4, 5.11.2.2), whole. Raises FramingError."""
-    columns, at = data_values(body, 0)
     end_of_results(body, at)
-    return columns
+    return Columns(values, kinds, statuses, ticks)
 
 
 def end_of_results(data: bytes, at: int) -> None:

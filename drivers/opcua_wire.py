@@ -13,10 +13,12 @@ import msgspec
 
 from drivers.link import FramingError
 from drivers.opcua_codec import MAX_CHUNK, MAX_CHUNKS, MAX_MESSAGE, Frames, Request, ServiceFault, open_answer
+from drivers.transport import Tcp
 
 if TYPE_CHECKING:
     from asyncua.client.client import Client
 
+LAST_ID = 0x7FFF_FFFF  # asyncua would go on counting, past what 32 bits can say
 SMALLEST_BUFFER = 8192  # OPC 10000-6, 7.1.2.3
 
 
@@ -42,22 +44,15 @@ class _Asked(msgspec.Struct, frozen=True):
     future: asyncio.Future[bytes]
 
 
-def new_client(url: str, timeout: float) -> Client:
-    """An asyncua client, not connected, whose socket is a `Wire`."""
-    from asyncua.client.client import Client
+async def open_wire(client: Client, tcp: Tcp, timeout: float) -> None:
+    """Connects an asyncua client by a `Wire`, within `timeout` seconds. Raises OSError.
 
-    client = Client(url, timeout=timeout)
-    client.max_messagesize, client.max_chunkcount = MAX_MESSAGE, MAX_CHUNKS
+    asyncua would do it with `asyncio.wait_for`, which may swallow a cancellation (Python 3.11).
+    """
     service: Any = client.uaclient
-
-    def make() -> Any:
-        protocol = _wire_class()(timeout, service.security_policy)
-        protocol.pre_request_hook = service.pre_request_hook
-        service.protocol = protocol
-        return protocol
-
-    service._make_protocol = make
-    return client
+    client.max_messagesize, client.max_chunkcount = MAX_MESSAGE, MAX_CHUNKS
+    async with asyncio.timeout(timeout):
+        service.protocol = await tcp.open(lambda: _wire_class()(timeout, service.security_policy))
 
 
 def wire_of(client: Client) -> Wire | None:
@@ -103,6 +98,8 @@ def _wire_class() -> Any:
         def ask(self, request: Request) -> asyncio.Future[bytes]:
             if self.transport is None or self.transport.is_closing():
                 raise ConnectionError("Connection is not open")
+            if self._request_id >= LAST_ID:
+                self._request_id = self._request_handle = 0
             self._request_handle += 1
             self._request_id += 1
             self.revolve_security_token()

@@ -105,6 +105,7 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
 
     `times` are the source times (ns since 1970, UTC), None where all are `time_ns`, the newest. `changed` is False
     where values and statuses are sure to be those of the driver's last scan: then nobody needs to look at them.
+    `heard_ns` is when the device last said that they hold (CLOCK_MONOTONIC), None: with this scan.
     """
 
     values: Sequence[Value | None]
@@ -112,6 +113,7 @@ class Scan(msgspec.Struct, frozen=True, gc=False):
     time_ns: int
     changed: bool = True
     times: Sequence[int] | None = None
+    heard_ns: int | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -30,7 +30,8 @@ def _cell() -> dict[str, Any]:
         settings = driver.find(name).Settings
         definitions = shape.schema(settings)["$defs"]
         device = definitions.pop(settings.__name__)
-        device["properties"] = {**own["properties"], "driver": {"const": name}, **device["properties"]}
+        keys = {key: value for key, value in device["properties"].items() if key not in own["properties"]}
+        device["properties"] = {**own["properties"], "driver": {"const": name}, **keys}
         device["required"] = [*own["required"], *device["required"]]
         found["$defs"] |= {**definitions, name: device}
         devices.append(_when({"driver": {"const": name}}, name))

@@ -23,6 +23,7 @@ from drivers.opcua_codec import (
     Request,
     ServiceFault,
     encode_node_id,
+    modification_parameters,
     monitored_items,
     open_answer,
     publish_parameters,
@@ -37,10 +38,11 @@ from drivers.opcua_notification import (
     Order,
     created_items,
     created_subscription,
+    modified_subscription,
     published,
     republished,
 )
-from drivers.opcua_values import ARRAY, Columns, Layout, data_values, read_results
+from drivers.opcua_values import ARRAY, Columns, Layout, read_results
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERSATIONS = ("opcua_nodeopcua_nodeopcua", "opcua_nodeopcua_open62541")
@@ -185,7 +187,7 @@ async def test_the_answer_to_another_request_is_none(answer):
 @pytest.mark.parametrize("answer", answers(READ_ANSWER, PUBLISH_ANSWER), ids=repr)
 def test_a_truncated_answer_is_refused_at_every_byte(answer):
     body = answer.body
-    decode = read_results if answer.kind == READ_ANSWER else published
+    decode = read_any if answer.kind == READ_ANSWER else published
     decode(body)
     for cut in range(len(body)):
         with pytest.raises(FramingError):
@@ -195,6 +197,11 @@ def test_a_truncated_answer_is_refused_at_every_byte(answer):
     for cut in range(len(answer.frame) - len(body) - 24):
         with pytest.raises(FramingError):
             open_answer(answer.frame[24 : 24 + cut], answer.handle, answer.kind)
+
+
+def read_any(body: bytes) -> Columns:
+    """A ReadResponse of as many values as it says."""
+    return read_results(body, struct.unpack_from("<i", body)[0] if len(body) >= 4 else 0)
 
 
 def oracle(values) -> Columns:
@@ -221,7 +228,7 @@ def without_remainders(columns: Columns) -> Columns:
 def test_recorded_reads_are_as_asyncua_reads_them(answer):
     body = answer.body
     response = ua_binary.struct_from_binary(ua.ReadResponse, ua.utils.Buffer(answer.frame[24:]))
-    columns = read_results(body)
+    columns = read_any(body)
     assert without_remainders(columns) == without_remainders(oracle(response.Results))
     again = Layout(body, columns).read(body)
     assert without_remainders(again) == without_remainders(columns)
@@ -246,9 +253,10 @@ def test_recorded_notifications_are_as_asyncua_reads_them(answer):
 def test_a_recorded_subscription_is_made(name):
     frames = [frame for sender, frame in conversation(name) if sender == "server" and frame.startswith(b"MSGF")]
     bodies = {one.kind: one.body for one in map(Answer, frames) if one.kind in (754, 790)}
-    created = created_subscription(bodies[790])
-    assert created.id > 0
-    assert created.interval_s > 0
+    number, terms = created_subscription(bodies[790])
+    assert number > 0
+    assert terms.interval_s > 0
+    assert terms == modified_subscription(bodies[790][4:])
     body = bodies[754]
     statuses = created_items(body, struct.unpack_from("<i", body)[0])
     assert statuses[0] == 0
@@ -298,6 +306,10 @@ def test_requests_are_encoded_as_asyncua_reads_them():
         25,
     )
     assert (made.MaxNotificationsPerPublish, made.PublishingEnabled, made.Priority) == (0, True, 0)
+
+    changed = parsed(ua.ModifySubscriptionParameters, modification_parameters(5, 1000.0, 10, 1))
+    assert (changed.SubscriptionId, changed.RequestedPublishingInterval) == (5, 1000)
+    assert (changed.RequestedLifetimeCount, changed.RequestedMaxKeepAliveCount) == (10, 1)
 
     items = parsed(ua.CreateMonitoredItemsParameters, monitored_items(5, [(7, some[0])], 20.0))
     (item,) = items.ItemsToCreate
@@ -372,7 +384,7 @@ def same(one: Columns, other: Columns) -> bool:
 @settings(max_examples=300)
 def test_values_are_as_asyncua_encodes_them(values):
     body = encoded(values)
-    columns = read_results(body)
+    columns = read_any(body)
     decoded = [
         ua_binary.struct_from_binary(ua.DataValue, ua.utils.Buffer(ua_binary.struct_to_binary(one))) for one in values
     ]
@@ -385,13 +397,13 @@ def test_values_are_as_asyncua_encodes_them(values):
 @settings(max_examples=300)
 def test_a_layout_reads_as_the_strict_way_does_or_not_at_all(values, more):
     body = encoded(values)
-    layout = Layout(body, read_results(body))
+    layout = Layout(body, read_any(body))
     changed = bytearray(body)
     for _ in range(more.draw(st.integers(1, 3))):
         changed[more.draw(st.integers(0, len(body) - 1))] = more.draw(st.integers(0, 255))
     found = layout.read(bytes(changed))
     if found is not None:
-        assert same(found, read_results(bytes(changed)))
+        assert same(found, read_any(bytes(changed)))
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=50), st.integers(0, 2**32 - 1))
@@ -402,9 +414,9 @@ def test_a_layout_follows_values_statuses_and_times(numbers, status):
         )
 
     first = answer(numbers, datetime(2026, 1, 1, tzinfo=UTC))
-    layout = Layout(first, read_results(first))
+    layout = Layout(first, read_any(first))
     second = answer(numbers[::-1], datetime(2027, 1, 1, tzinfo=UTC))
-    assert same(layout.read(second), read_results(second))
+    assert same(layout.read(second), read_any(second))
     assert list(layout.read(second).values) == numbers[::-1]
     assert layout.read(second + b"\0") is None
 
@@ -412,14 +424,14 @@ def test_a_layout_follows_values_statuses_and_times(numbers, status):
 # Bytes that make no sense.
 
 DECODERS = {
-    "read": read_results,
+    "read": lambda body: read_results(body, 1),
     "published": published,
     "republished": lambda body: republished(body, 1),
     "subscription": created_subscription,
     "items": lambda body: created_items(body, 1),
     "answer": lambda body: open_answer(body, 1, READ_ANSWER),
     "frames": lambda body: Frames().feed(body),
-    "values": lambda body: data_values(body, 0),
+    "reads": read_any,
 }
 whole_answers = [answer.frame[24:] for answer in answers(READ_ANSWER, PUBLISH_ANSWER)]
 
@@ -443,7 +455,7 @@ def test_recorded_answers_with_wrong_bytes_are_refused_in_our_own_words(message,
     for _ in range(more.draw(st.integers(1, 4))):
         changed[more.draw(st.integers(0, len(message) - 1))] = more.draw(st.integers(0, 255))
     kind, _, handle = struct.unpack_from("<HqI", message, 2)
-    decode = read_results if kind == READ_ANSWER else published
+    decode = read_any if kind == READ_ANSWER else published
     survives(lambda body: decode(open_answer(body, handle, kind)), bytes(changed))
 
 
@@ -473,7 +485,7 @@ def test_whatever_comes_ends_in_an_answer_or_in_the_end_of_the_connection(parts,
 def test_values_nested_too_deeply_are_refused():
     nested = b"\x98\x01\x00\x00\x00" * 5000 + b"\x01\x01"  # arrays of Variants in arrays of Variants
     with pytest.raises(FramingError):
-        read_results(struct.pack("<iB", 1, 1) + nested + struct.pack("<i", -1))
+        read_any(struct.pack("<iB", 1, 1) + nested + struct.pack("<i", -1))
 
 
 @pytest.mark.parametrize(
@@ -567,12 +579,12 @@ def test_numbers_begin_again_at_one():
     assert numbers_of(order.take(message(1))) == [1, 2]
 
 
-@given(st.permutations(range(1, 12)), st.sets(st.integers(1, 11)))
+@given(st.permutations(range(1, MAX_HELD)), st.sets(st.integers(1, MAX_HELD - 1)))
 def test_whatever_is_lost_comes_in_order_or_is_known_to_be_lost(sent, lost):
     order = Order()
     used = numbers_of([ready for one in sent if one not in lost for ready in order.take(message(one))])
-    order.take(message(12, keepalive=True))
+    order.take(message(MAX_HELD, keepalive=True))
     assert used == sorted(used)
     assert set(order.missing) == lost
     used += numbers_of(order.give_up())
-    assert used == sorted(set(range(1, 12)) - lost)
+    assert used == sorted(set(range(1, MAX_HELD)) - lost)
