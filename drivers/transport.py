@@ -163,7 +163,7 @@ class Tls(Tcp):
             connection.close()
             raise
         try:
-            self._compare(context, transport.get_extra_info("ssl_object"))
+            self._compare(transport.get_extra_info("ssl_object"))
         except BaseException:
             transport.abort()
             raise
@@ -174,27 +174,28 @@ class Tls(Tcp):
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False  # a certificate that is trusted itself may be for any name: see _compare
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        path = self._trust
         try:
-            data = Path(path).expanduser().read_bytes()
-            context.load_verify_locations(cadata=data.decode("ascii") if b"-----BEGIN" in data else data)
-            if self._certificate is not None and self._key is not None:
-                path = self._certificate
-                Path(path).expanduser().read_bytes()  # OpenSSL does not say which of the two it misses
-                path = self._key
-                context.load_cert_chain(Path(self._certificate).expanduser(), Path(path).expanduser())
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                raise _unusable(f"the key {path} is not that of the certificate {self._certificate}") from error
-            raise _unusable(f"{path} holds no {'key' if path == self._key else 'certificate'} in PEM form") from error
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise _unusable(f"{path} cannot be read: {why}") from error
+            for certificate in self._trusted():
+                context.load_verify_locations(cadata=certificate)
+        except (ssl.SSLError, ValueError) as error:
+            raise _unusable(f"{self._trust} holds no certificate") from error
+        if self._certificate is not None and self._key is not None:
+            certificate, key = _pem(self._certificate, b"CERTIFICATE-----"), _pem(self._key, b"PRIVATE KEY-----")
+            try:
+                context.load_cert_chain(certificate, key, password="")
+            except ssl.SSLError as error:
+                raise _unusable(f"the key {key} is not that of the certificate {certificate}") from error
         return context
 
-    def _compare(self, context: ssl.SSLContext, session: Any) -> None:
+    def _trusted(self) -> list[bytes]:
+        """The certificates of `trust`, PEM or DER, as DER. Raises DeviceError, ValueError."""
+        data = _read(self._trust)
+        parts = data.decode("latin-1").split(_BEGIN)[1:]
+        return [ssl.PEM_cert_to_DER_cert(_BEGIN + part[: part.find(_END)] + _END) for part in parts] or [data]
+
+    def _compare(self, session: Any) -> None:
         """The device's certificate is one that is trusted itself, or it is for the name."""
-        if session.getpeercert(binary_form=True) in context.get_ca_certs(binary_form=True):
+        if session.getpeercert(binary_form=True) in self._trusted():
             return
         names = [value for kind, value in session.getpeercert().get("subjectAltName", ()) if kind in _NAMES]
         if not any(_same_name(self._name, name) for name in names):
@@ -211,7 +212,7 @@ class Tls(Tcp):
             return self._distrusted(error)
         if isinstance(error, ssl.SSLError):
             return self._not_accepted(error)
-        return super().refused(error)
+        return self._advised(super().refused(error))
 
     def _distrusted(self, error: ssl.SSLCertVerificationError) -> DeviceError:
         text = f"the certificate of {self.place} is not accepted: {error.verify_message}"
@@ -225,16 +226,23 @@ class Tls(Tcp):
         reason = (error.reason or str(error)).replace("_", " ").lower()
         if "alert" in reason:
             text = f"{self.place} does not accept edge's certificate ({reason})"
-            hint = "let the device trust the `certificate` of `tls`; is it valid, and has it the role that is needed?"
-            return DeviceError(text, hint, status=BAD_SECURITY_CHECKS_FAILED)
+            return DeviceError(text, _LET_TRUST, status=BAD_SECURITY_CHECKS_FAILED)
         text = f"{self.place} does not speak TLS as edge does ({reason})"
         return DeviceError(text, "is this the port for Modbus/TCP Security, 802?", status=BAD_SECURITY_CHECKS_FAILED)
 
     def lost(self, error: Exception | None) -> DeviceError:
         """A device that refuses a certificate says so only after the handshake (RFC 8446, 4.4.2.4)."""
-        return self._not_accepted(error) if isinstance(error, ssl.SSLError) else super().lost(error)
+        return self._not_accepted(error) if isinstance(error, ssl.SSLError) else self._advised(super().lost(error))
+
+    def _advised(self, error: DeviceError) -> DeviceError:
+        """Some devices only close the connection where they refuse a certificate."""
+        if error.status == BAD_CONNECTION_CLOSED:
+            error.hint = f"{error.hint}; where that is always so at once: {_LET_TRUST}"
+        return error
 
 
+_LET_TRUST = "let the device trust the `certificate` of `tls`; is it valid, and has it the role that is needed?"
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 _NAMES = ("DNS", "IP Address")
 _NOT_YET, _EXPIRED = 9, 10  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 
@@ -243,11 +251,32 @@ def _unusable(text: str) -> DeviceError:
     return DeviceError(text, "see the files that `tls` of the device names", status=BAD_CONFIGURATION)
 
 
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise _unusable(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _pem(path: str, kind: bytes) -> Path:
+    """A file that has such a part in PEM form, in the clear."""
+    data = _read(path)
+    if b"ENCRYPTED" in data:
+        raise _unusable(
+            f"the key {path} is encrypted, and edge has no password for it: keep it in the clear, chmod 600"
+        )
+    if kind not in data:
+        raise _unusable(f"{path} holds no {kind.strip(b'-').decode().lower()} in PEM form")
+    return Path(path).expanduser()
+
+
 def _same_name(wanted: str, given: str) -> bool:
     """Whether a name of a certificate is the one that is wanted (RFC 9525, 6.3): `*` is the whole first label."""
-    try:
-        return ip_address(wanted) == ip_address(given)
-    except ValueError:
-        wanted, given = wanted.lower().rstrip("."), given.lower().rstrip(".")
-        first, _, rest = given.partition(".")
-        return wanted == given or (first == "*" and "." in rest and wanted.partition(".")[2] == rest)
+    wanted, given = wanted.lower().rstrip("."), given.lower().rstrip(".")
+    with contextlib.suppress(ValueError):
+        address = ip_address(wanted)
+        with contextlib.suppress(ValueError):
+            return address == ip_address(given)
+        return False
+    first, _, rest = given.partition(".")
+    return wanted == given or (first == "*" and "." in rest and wanted.partition(".")[2] == rest)
