@@ -6,6 +6,7 @@ All sockets are made before the first fork and stay open here, so that a process
 import contextlib
 import ctypes
 import gc
+import importlib
 import logging
 import mmap
 import os
@@ -205,6 +206,7 @@ class Daemon:
         for number in _OF_THE_TERMINAL:
             signal.signal(number, signal.SIG_IGN)
         setproctitle("edge-daemon")
+        importlib.import_module("uvloop")  # most processes need it: they share its memory
         gc.collect()
         gc.freeze()
         for child in self.children:

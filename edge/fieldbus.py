@@ -314,7 +314,7 @@ class Fieldbus:
 
 def run(cell: Cell, protocol: str, loop: socket.socket, watcher: socket.socket) -> None:
     """The process of one protocol until SIGTERM: it leaves its outputs at failsafe."""
-    import uvloop  # the parent, which forks this process, has no use for it
+    import uvloop  # when there is something to run, not when a cell is checked
 
     with contextlib.suppress(OSError):  # where it may not, the loop says so for both; threads (keys, names) have none
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))

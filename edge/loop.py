@@ -37,6 +37,7 @@ STATS_NS = 1_000_000_000
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22
 _LATENCY = "/dev/cpu_dma_latency"
+_NEVER_CALLED = ("/libcrypto", "/libssl", "/libsqlite3", "/liblzma", "/unicodedata", "/_decimal", "/locale/")
 _CYCLE = struct.Struct("Q")
 _HELLO = pack(Hello("loop"))
 _GAP = pack(Hello("gap"))
@@ -236,7 +237,7 @@ def _lock_memory() -> bool:
     """Reads every page in and keeps it (mlockall(2), madvise(2)), so that no cycle waits for a disk.
 
     A page that is shared with the parent stays so until it is written, which costs a microsecond then; to copy them all
-    beforehand would cost every loop the memory of a whole interpreter.
+    beforehand would cost every loop the memory of a whole interpreter. Libraries that no cycle calls are left alone.
     """
     libc = ctypes.CDLL(None)
     if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT) != 0:
@@ -244,7 +245,7 @@ def _lock_memory() -> bool:
     for line in Path("/proc/self/maps").read_text().splitlines():
         area, access = line.split()[:2]
         start, end = (int(number, 16) for number in area.split("-"))
-        if access.startswith("r"):
+        if access.startswith("r") and not any(name in line for name in _NEVER_CALLED):
             libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_POPULATE_READ)
     return True
 
@@ -257,7 +258,7 @@ def run(
     cycles: mmap.mmap | None = None,
 ) -> None:
     """The loop process until SIGTERM. It leaves its cycle's number in `cycles`, for the daemon to see it advance."""
-    import uvloop  # the parent, which forks this process, has no use for it
+    import uvloop  # when there is something to run, not when a cell is checked
 
     loop = Loop(plan, sockets, restored)
     refused = make_realtime(core)
