@@ -115,13 +115,17 @@ def test_a_killed_loop_leaves_failsafe_and_comes_back_with_the_batch_held(cell, 
     daemon.await_state(batch, "complete")
 
 
-def test_a_loop_that_hangs_leaves_failsafe_and_holds_the_batch_when_it_goes_on(cell, tmp_path: Path) -> None:
+def test_a_loop_that_hangs_leaves_failsafe_does_not_do_late_what_it_was_told_and_holds_the_batch(
+    cell, tmp_path: Path
+) -> None:
     daemon, plcs = cell
     batch = daemon.start("rinse-and-fill", volume=50)
     daemon.await_step(batch, "Fill the mixer")
     loop = daemon.pid_called("edge-loop")
     os.kill(loop, signal.SIGSTOP)
     try:
+        status, refused = daemon.post(f"/api/batches/{batch}/abort")
+        assert status == 503 and set(refused["say"]) == {"en", "fr", "ar"}
         until(lambda: seen_at_the_plcs(plcs, tmp_path)["mixer.inlet"] is False, "the valve shut")
     finally:
         os.kill(loop, signal.SIGCONT)
