@@ -141,9 +141,9 @@ function Announcer({ state }) {
     if (!changed.length && !raised.length) return;
     setSpoken({
       state: changed
-        .map(([, one]) => `${desk.say(state.recipes[one.recipe]?.title) || one.recipe}: ${t.states[one.state]}`)
+        .map(([, one]) => `${desk.say(state.recipes[one.recipe]?.title) || one.recipe}${t.colon}${t.states[one.state]}`)
         .join('. '),
-      alarm: raised.map(([, one]) => `${t.newAlarm}: ${desk.say(one.say)}`).join('. '),
+      alarm: raised.map(([, one]) => `${t.newAlarm}${t.colon}${desk.say(one.say)}`).join('. '),
     });
   }, [state]);
   return html`<p class="unseen" role="status" aria-live="polite" id="spoken-state">${spoken.state}</p>

@@ -76,7 +76,7 @@ function Reason({ name, device }) {
   const desk = useDesk();
   if (!device || device.up) return null;
   return html`<div class="reason" data-device=${name}>
-    <p><${Ltr}><strong>${name}</strong><//>: <bdi>${desk.say(device.say)}</bdi></p>
+    <p><${Ltr}><strong>${name}</strong><//>${desk.t.colon}<bdi>${desk.say(device.say)}</bdi></p>
     <${Detail} text=${device.reason} />
     <${Detail} text=${device.hint} />
   </div>`;
@@ -104,7 +104,7 @@ function Entry({ entry, recipes }) {
   const arrow = desk.dir === 'rtl' ? '←' : '→';
   const text =
     entry.type === 'state'
-      ? `${t.states[entry.before]} ${arrow} ${t.states[entry.state]}: ${apart(desk.say(entry.cause_say))}`
-      : `${t.log[kind]?.(words) ?? kind}${entry.say ? `: ${apart(desk.say(entry.say))}` : ''}`;
+      ? `${t.states[entry.before]} ${arrow} ${t.states[entry.state]}${t.colon}${apart(desk.say(entry.cause_say))}`
+      : `${t.log[kind]?.(words) ?? kind}${entry.say ? `${t.colon}${apart(desk.say(entry.say))}` : ''}`;
   return html`<li><${Ltr} class="time">${desk.clock(entry.time)}<//> ${text}</li>`;
 }
