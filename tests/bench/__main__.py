@@ -1,6 +1,7 @@
 """`python -m tests.bench [NAME…]`: runs the cases whose names begin so (all, if none is named), next to their peers."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import msgspec
@@ -53,4 +54,7 @@ def line(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("cut off: what was measured until then is in the file")

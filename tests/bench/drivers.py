@@ -16,7 +16,7 @@ import uvloop
 from drivers.driver import Driver, Point, find
 from drivers.value import GOOD, TYPES
 from tests.bench import programs
-from tests.bench.case import Case
+from tests.bench.case import Case, undisturbed
 from tests.bench.programs import Program
 
 REGISTERS, DEPTH = 125, 16
@@ -60,8 +60,8 @@ class Read(Case):
     """What the read cases have in common: a server whose values change and one whose values do not."""
 
     unit = "1/s"
-    share = 5
-    """A round takes this part of the seconds that were asked for."""
+    share = 20
+    """A round takes this part of the seconds that were asked for: short, as it has the processor for itself."""
     requests = 1
 
     def servers(self) -> Servers:
@@ -85,12 +85,14 @@ class Read(Case):
         self.stack = stack
 
     def edge(self) -> tuple[float, ...]:
-        return tuple(reader.rate(self.seconds / self.share) * self.requests for reader in self.readers)
+        with undisturbed():
+            return tuple(reader.rate(self.seconds / self.share) * self.requests for reader in self.readers)
 
     def peer(self) -> tuple[float, ...]:
         if self.other is None:
             self.other = self.open.enter_context(self.client(self.where))
-        return (self.reads(self.other.work(self.seconds / self.share)),) * 2
+        with undisturbed(self.other.pid):
+            return (self.reads(self.other.work(self.seconds / self.share)),) * 2
 
     def reads(self, said: str) -> float:
         return float(said)

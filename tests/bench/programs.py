@@ -29,10 +29,11 @@ SNAP7 = "python-snap7==1.4.1"
 class Program:
     """A program that was started, and its lines."""
 
-    def __init__(self, *command: str | Path | int, **more: Any) -> None:
+    def __init__(self, *command: str | Path | int) -> None:
         self.name = Path(str(command[1] if str(command[0]) in ("node", sys.executable) else command[0])).name
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([str(word) for word in command], stdin=pipe, stdout=pipe, **more)
+        words = [str(word) for word in command]
+        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, start_new_session=True)  # Ctrl-C is not for it
         self.pid = self.process.pid
         self.rest = b""
 

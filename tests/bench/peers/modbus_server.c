@@ -43,8 +43,7 @@ int main(int argc, char **argv)
     char how = argc > 2 ? argv[2][0] : 's';
     struct pollfd ends[MOST] = {{.fd = 0, .events = POLLIN}};
     int used = 1;
-    if (how == 'r' || how == 'w')
-        on_its_own();
+    on_its_own();
     for (; used <= listeners && used < MOST / 2; used++) {
         int port;
         ends[used] = (struct pollfd){.fd = listen_locally(&port), .events = POLLIN};

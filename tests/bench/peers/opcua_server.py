@@ -354,9 +354,8 @@ _PUBLISH, _PUBLISH_ANSWER = encoding("PublishRequest"), encoding("PublishRespons
 
 async def main() -> None:
     running, ended = asyncio.get_running_loop(), asyncio.Event()
-    if sys.argv[1] == "reaction":  # a PLC whose clock counts is a machine of its own
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(70))
+    with contextlib.suppress(PermissionError):  # a server is a machine of its own
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(70))
     values = Values(sys.argv[1])
     reaction = Reaction(values)
     server = await running.create_server(lambda: Wire(values, reaction), "127.0.0.1", 0)

@@ -24,7 +24,7 @@ __attribute__((unused)) static int parent_gone(int wait_ms)
     return poll(&standard, 1, wait_ms) > 0;
 }
 
-/* Real-time priority where it is permitted: a PLC whose clock counts is a machine of its own. */
+/* Real-time priority where it is permitted: a PLC is a machine of its own. */
 __attribute__((unused)) static void on_its_own(void)
 {
     struct sched_param priority = {.sched_priority = 70};

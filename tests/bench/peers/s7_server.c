@@ -94,8 +94,7 @@ int main(int argc, char **argv)
         return 1;
     }
     how = argv[3][0];
-    if (how == 'r')
-        on_its_own();
+    on_its_own();
     for (int count = 0; count < ports; count++) {
         int port = free_port();
         printf("%d%c", port, count + 1 == ports ? '\n' : ' ');
