@@ -13,7 +13,8 @@ import msgspec
 
 from drivers.link import FramingError
 
-READ, CREATE_ITEMS, CREATE_SUBSCRIPTION, MODIFY_SUBSCRIPTION, PUBLISH, REPUBLISH = 631, 751, 787, 793, 826, 832
+CLOSE_SESSION, READ, CREATE_ITEMS = 473, 631, 751
+CREATE_SUBSCRIPTION, MODIFY_SUBSCRIPTION, PUBLISH, REPUBLISH = 787, 793, 826, 832
 """Encoding ids of requests (OPC 10000-6, A.3); that of each one's response is 3 higher."""
 _SERVICE_FAULT = 397
 _SOURCE_TIME = 0  # OPC 10000-4, 7.40 TimestampsToReturn

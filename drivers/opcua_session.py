@@ -35,12 +35,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_PORT = 4840
-SESSION_MS = 60_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
+SESSION_MS = 20_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
 CHANNEL_MS = 3_600_000
 _KEY_S = 60  # making a key takes seconds on a small machine
 _POLICY = "http://opcfoundation.org/UA/SecurityPolicy#"
 _MODES = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}  # OPC 10000-4, 7.20 MessageSecurityMode
 _ENCRYPTED = 3
+_AND_SUBSCRIPTIONS = b"\x01"
 _ANONYMOUS, _USER_NAME = 0, 1  # OPC 10000-4, 7.42 UserTokenType
 
 _TRUST = "on the server, add {certificate} to the trusted certificates (it may lie among the rejected ones there)"
@@ -189,6 +190,9 @@ class Session:
 
     async def give_up(self, error: Exception) -> DeviceError:
         """Ends a session after a failure, which is given in words."""
+        if isinstance(error, TimeoutError):  # a server that is only slow hears that the session is not used any longer
+            with contextlib.suppress(Exception):
+                self.post(self.request(opcua_codec.CLOSE_SESSION, _AND_SUBSCRIPTIONS)).cancel()
         await _end(self._client, self._settings.timeout, politely=not isinstance(error, OSError | FramingError))
         return self.told(error)
 
@@ -316,7 +320,7 @@ class _LogIn:
         client.name = client.description = "edge"
         client.product_uri = "urn:edge"
         client.application_uri = self.own.uri if self.own is not None else identity.application_uri()
-        client.session_timeout = SESSION_MS
+        client.session_timeout = max(SESSION_MS, round(3000 * self.settings.every))
         client.secure_channel_timeout = CHANNEL_MS
         return client
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import msgspec
 import pytest
@@ -158,12 +159,19 @@ def port_of(settings: dict) -> int:
 
 
 class Wire:
-    """A TCP relay to a server; keeps what was `sent`; `frozen` lets nothing through, both connections stay open."""
+    """A TCP relay to a server, which keeps what was `sent`.
 
-    def __init__(self, port: int, cut: bytes | None = None) -> None:
-        """With `cut`, what secures a channel does not reach the server: the client gets `cut`, then the end."""
+    `frozen` lets nothing through, `deaf` no answers; both connections stay open.
+    """
+
+    def __init__(self, port: int, cut: bytes | None = None, spoil: Random | None = None) -> None:
+        """With `cut`, what secures a channel does not reach the server: the client gets `cut`, then the end.
+
+        With `spoil` some of what the server says has a wrong bit.
+        """
         self.cut = cut
-        self.frozen = False
+        self.spoil = spoil
+        self.frozen = self.deaf = False
         self.sent = b""
         self._port = port
         self._tasks: set[asyncio.Task] = set()
@@ -182,7 +190,7 @@ class Wire:
         self._tasks.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
-            await asyncio.gather(self._pump(reader, far_writer, writer), self._pump(far_reader, writer))
+            await asyncio.gather(self._pump(reader, far_writer, writer), self._pump(far_reader, writer, answers=True))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -190,15 +198,18 @@ class Wire:
                 end.transport.abort()
             await asyncio.sleep(0)
 
-    async def _pump(self, reader, writer, back=None) -> None:
+    async def _pump(self, reader, writer, back=None, *, answers=False) -> None:
         while data := await reader.read(65536):
+            if answers and self.spoil is not None and self.spoil.random() < 0.3:
+                place = self.spoil.randrange(len(data))
+                data = data[:place] + bytes([data[place] ^ 1 << self.spoil.randrange(8)]) + data[place + 1 :]
             if back is not None:
                 self.sent += data
                 if self.cut is not None and b"#Basic256Sha256" in data:
                     back.write(self.cut)
                     await back.drain()
                     break
-            if not self.frozen:
+            if not self.frozen and not (self.deaf and answers):
                 writer.write(data)
         raise ConnectionResetError
 
@@ -413,6 +424,122 @@ async def test_subscribers_of_a_simulated_plc_hear_of_changes(bench, plain):
     assert heard == [1, 2]
     assert bench.call(plc.read, 3) == 2
     assert abs(now - datetime.now(UTC)) < timedelta(seconds=DEADLINE_S)
+
+
+# Subscriptions.
+
+
+async def until(device: OpcUaDriver, true) -> None:
+    """Scans until it is so."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not true(await device.scan()):  # noqa: ASYNC110 (the driver scans when it is asked to)
+            await asyncio.sleep(0.005)
+
+
+SUBSCRIBE = {"mode": "subscribe", "every": 0.02}
+
+
+@pytest.mark.parametrize("server", ["plain", "secure"])
+async def test_a_subscription_tells_values_of_every_type(request, bench, server, monkeypatch):
+    monkeypatch.setattr(opcua_session, "CHANNEL_MS", 100)  # the channel is renewed meanwhile
+    plc, settings = request.getfixturevalue(server)
+    samples = dict(enumerate(SAMPLES.values()))
+    asked = [*POINTS, point("ns=3;s=absent", name="absent"), point("nsu=urn:none;i=1", name="nowhere")]
+    async with connected(settings, asked, batch=5, **SUBSCRIBE) as device:
+        scan = await device.scan()
+        assert list(scan.statuses) == [GOOD] * len(POINTS) + [BAD_NODE_UNKNOWN] * 2
+        assert set(device.troubles) == {"absent", "nowhere"}
+        for values in (samples, {index: type(value)() for index, value in samples.items()}, samples):
+            for index, value in values.items():
+                bench.call(plc.write, index, value)
+            await until(device, lambda scan, values=values: list(scan.values)[: len(values)] == list(values.values()))
+        assert await device.write({2: 17}) == {2: GOOD}
+        await until(device, lambda scan: scan.values[2] == 17)
+        assert abs(device._image.times[2] / 1e9 - datetime.now(UTC).timestamp()) < DEADLINE_S
+
+
+async def test_a_subscription_that_is_deleted_at_the_server_is_made_again(bench, plain):
+    plc, settings = plain
+    async with connected(settings, POINTS, **SUBSCRIBE) as device:
+        service = plc._server.iserver.subscription_service
+        before = device._subscription._id
+        bench.run(service.delete_subscriptions([before]))
+        bench.call(plc.write, 2, 1234)
+        await until(device, lambda scan: scan.values[2] == 1234)
+        assert device._subscription._id not in (0, before)
+    assert not bench.call(lambda: list(service.subscriptions))
+
+
+async def test_a_server_that_tells_no_more_is_lost_within_the_deadline(bench, plain):
+    plc, settings = plain
+    wire = Wire(port_of(settings))
+    async with wire as url:
+        device = OpcUaDriver(
+            msgspec.convert(settings | {"url": url, "timeout": 0.3} | SUBSCRIBE, OpcUaSettings), POINTS, {}
+        )
+        await device.connect()
+        wire.frozen = True
+        with pytest.raises(DeviceError) as caught:
+            await until(device, lambda _: False)
+        assert caught.value.status == BAD_TIMEOUT
+        wire.frozen = False
+        bench.call(plc.write, 2, 4321)
+        await device.connect()
+        assert (await device.scan()).values[2] == 4321
+        await device.close()
+
+
+# Long answers, and wrong ones.
+
+
+@pytest.mark.parametrize("security", ["None", "Basic256Sha256/Sign", "Basic256Sha256/SignAndEncrypt"])
+async def test_an_answer_in_several_chunks(bench, security):
+    texts = [point(f"ns=2;s=text{at}", "string[254]", name=f"text{at}", writable=True) for at in range(600)]
+    plc, settings = served(bench, "long", texts, security=security)
+    try:
+        async with connected(settings, texts, batch=600) as device:
+            for letter in "abc":
+                for at in range(0, 600, 10):
+                    bench.call(plc.write, at, letter * 250)
+                    bench.call(plc.write, at + 1, letter * (at % 254))
+                scan = await device.scan()
+                assert list(scan.values[::10]) == [letter * 250] * 60
+                assert scan.values[241] == letter * 240
+            for at in range(600):
+                bench.call(plc.write, at, chr(97 + at % 26) * 254)
+            assert [text[:1] for text in (await device.scan()).values] == [chr(97 + at % 26) for at in range(600)]
+    finally:
+        bench.run(plc.stop())
+
+
+@pytest.mark.parametrize("mode", ["poll", "subscribe"])
+@pytest.mark.parametrize("seed", range(8))
+async def test_wrong_bytes_end_in_an_error_and_a_new_connection(bench, plain, mode, seed, monkeypatch):
+    plc, settings = plain
+    monkeypatch.setattr(opcua_session, "SESSION_MS", 500)
+    monkeypatch.setattr(plc._server.iserver, "min_session_timeout_ms", 100)
+    before = bench.call(asyncio.all_tasks)
+    bench.call(plc.write, 2, 77)
+    wire = Wire(port_of(settings), spoil=Random(seed))
+    async with wire as url:
+        wanted = settings | {"url": url, "timeout": 0.3, "mode": mode, "every": 0.02}
+        device = OpcUaDriver(msgspec.convert(wanted, OpcUaSettings), POINTS, {})
+        for _ in range(6):
+            try:
+                await device.connect()
+                for _ in range(5):
+                    await device.scan()
+                    await asyncio.sleep(0)
+            except DeviceError as error:
+                assert error.text
+        wire.spoil = None
+        await device.close()
+        await device.connect()
+        assert (await device.scan()).values[2] == 77
+        await device.close()
+    async with asyncio.timeout(DEADLINE_S):  # the server ends the sessions that were lost
+        while len(bench.call(asyncio.all_tasks) - before) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 # Security.
@@ -761,6 +888,22 @@ async def test_a_server_that_falls_silent_is_lost_within_the_deadline(secure, ca
         wire.frozen = True
         await device.close()
         await device.close()
+
+
+async def test_a_session_that_took_too_long_is_ended_at_the_server(bench, plain):
+    plc, settings = plain
+    wire = Wire(port_of(settings))
+    async with wire as url:
+        device = OpcUaDriver(msgspec.convert(settings | {"url": url, "timeout": 0.3}, OpcUaSettings), POINTS, {})
+        await device.connect()
+        sessions = plc._server.iserver._external_sessions
+        assert len(bench.call(lambda: list(sessions))) == 1
+        wire.deaf = True
+        with pytest.raises(DeviceError):
+            await device.scan()
+        async with asyncio.timeout(DEADLINE_S):
+            while bench.call(lambda: list(sessions)):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
 
 
 async def test_a_cancelled_scan_leaves_nothing_behind(plain):
