@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_PORT = 4840
+MAX_AGE_S = 0.5  # what a cell has where it says nothing
 SESSION_MS = 20_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
 CHANNEL_MS = 3_600_000
 _KEY_S = 60  # making a key takes seconds on a small machine
@@ -96,7 +97,8 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
     batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
     reading: Literal["poll", "subscribe"] = msgspec.field(default="poll", name="mode")
-    every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1  # the device's own key
+    every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1  # these two are keys of every device
+    max_age: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.password, str):
@@ -125,6 +127,13 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.policy == "None":
             return 1
         return 2 if self.security.endswith("/Sign") else 3
+
+    @property
+    def heartbeat_s(self) -> float:
+        """A subscribed server says at least this often that its values hold: twice in the time after which it is lost,
+        and in that after which its values are bad.
+        """
+        return min(self.timeout, self.max_age or max(MAX_AGE_S, 3 * self.every)) / 2
 
     @property
     def server(self) -> str:

@@ -111,14 +111,14 @@ class Subscription:
         number, terms = await self._session.ask(request, created_subscription)
         self._image.wait(self._nodes)
         await self._watch(self._nodes, number)
-        if terms.interval_s * terms.keep_alive > self._settings.timeout:
+        if terms.interval_s * terms.keep_alive > 2 * self._settings.heartbeat_s:
             terms = await self._modify(number, terms)
         self._id, self._heard_ns = number, time.monotonic_ns()
-        self._silence_s = terms.interval_s * terms.keep_alive + self._settings.timeout / 2
+        self._silence_s = max(self._settings.timeout, terms.interval_s * terms.keep_alive + self._settings.timeout / 2)
 
     def _wanted(self, interval_s: float) -> tuple[float, int, int]:
-        """(publishing interval in ms, lifetime count, keep-alive count): two keep-alives in the device's `timeout`."""
-        keep_alive = max(1, math.floor(self._settings.timeout / 2 / interval_s))
+        """(publishing interval in ms, lifetime count, keep-alive count)."""
+        keep_alive = max(1, math.floor(self._settings.heartbeat_s / interval_s))
         return interval_s * 1000, max(3 * keep_alive, math.ceil(LIFETIME_S / interval_s)), keep_alive
 
     async def _modify(self, number: int, terms: Terms) -> Terms:

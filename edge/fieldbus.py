@@ -108,19 +108,21 @@ class Station:
     async def _scan(self) -> None:
         began_ns = now_ns()
         scan = await self.driver.scan()
-        self.heard_ns = now_ns()
-        self.took.add(self.heard_ns - began_ns)
+        ended_ns = now_ns()
+        self.took.add(ended_ns - began_ns)
+        self.heard_ns = ended_ns if scan.heard_ns is None else scan.heard_ns
         self.scans += 1
         if not self.up:
             self._report_found()
-        if self.stale:
+        if self.stale and ended_ns < self.heard_ns + self.device.max_age_ns:
             self.stale = False
             log.info("%s: answers again", self.device.name)
         if self.driver.troubles != self.troubles:
             self._report_troubles(scan.statuses)
-        if self.inputs.take(scan):
-            self.outputs.show(scan.values)
-        self.inputs.send(self.scans, self.heard_ns)
+        if not self.stale:
+            if self.inputs.take(scan):
+                self.outputs.show(scan.values)
+            self.inputs.send(self.scans, self.heard_ns)
         if not self.watched:
             self._watch_age()
         self.bus.scanned.set()

@@ -35,6 +35,7 @@ class MemoryDriver:
         self.deaf: set[int] = set()
         self.written: list[tuple[int, Value]] = []
         self.scans = 0
+        self.heard_ns: int | None = None
         self.answers = asyncio.Event()
         self.answers.set()
 
@@ -50,7 +51,7 @@ class MemoryDriver:
         await self.answers.wait()
         self.scans += 1
         changed, self.shown = self.memory != self.shown, list(self.memory)
-        return Scan(self.shown, [GOOD] * len(self.memory), 1_000, changed)
+        return Scan(self.shown, [GOOD] * len(self.memory), 1_000, changed, heard_ns=self.heard_ns)
 
     async def write(self, values: Mapping[int, Value]) -> dict[int, int]:
         self._check()
@@ -254,6 +255,22 @@ async def test_values_of_a_device_that_does_not_answer_are_bad_before_its_connec
     desk.take()
     assert set(last()) == {BAD_TIMEOUT}, "a loop that starts anew does not get the old values either"
     desk.driver.answers.set()
+    await desk.until(lambda: not any(last()))
+
+
+async def test_values_are_as_old_as_the_device_was_last_heard_not_as_the_scan_that_gave_them(desk: Desk) -> None:
+    def last() -> list[int]:
+        full = [frame for one in desk.frames if (frame := desk.station.layout.unpack_input(one)).values is not None]
+        return list(full[-1].statuses or [GOOD]) if full else []
+
+    desk.driver.heard_ns = now_ns() - desk.cell.devices[0].max_age_ns // 2
+    await desk.until(lambda: desk.station.heard_ns == desk.driver.heard_ns)
+    assert not desk.station.stale
+    await desk.until(lambda: set(last()) == {BAD_TIMEOUT})
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 3)
+    assert set(last()) == {BAD_TIMEOUT}, "a scan that brings nothing new does not make them good again"
+    desk.driver.heard_ns = None
     await desk.until(lambda: not any(last()))
 
 

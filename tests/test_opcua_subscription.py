@@ -38,7 +38,7 @@ class Server:
     """Plays session and server: answers what is asked, keeps the PublishRequests until there is something to tell."""
 
     def __init__(
-        self, points: int = 4, *, interval_ms: float = 20.0, keep_alive: int = 25, timeout: float = 1.0
+        self, points: int = 4, *, interval_ms: float = 20.0, keep_alive: int = 12, timeout: float = 1.0
     ) -> None:
         settings = OpcUaSettings("opc.tcp://robot", timeout=timeout, reading="subscribe", every=0.02)
         self.points = [Point(f"p{at}", f"ns=2;i={at}", parse_type("int32")) for at in range(points)]
@@ -338,12 +338,22 @@ async def test_a_server_that_says_nothing_at_all_is_lost():
 
 
 async def test_a_server_with_a_longer_interval_is_asked_for_earlier_keepalives():
-    server = Server(interval_ms=100.0, keep_alive=25)
+    server = Server(interval_ms=100.0, keep_alive=12)
     await server.begin()
-    assert server.terms == [(100.0, 5)]
-    server = Server(interval_ms=20.0, keep_alive=25)
+    assert server.terms == [(100.0, 2)]
+    server = Server(interval_ms=20.0, keep_alive=12)
     await server.begin()
     assert server.terms == []
+
+
+def test_two_keepalives_come_before_a_value_is_too_old_and_before_the_device_is_lost():
+    def heartbeat(**settings) -> float:
+        return OpcUaSettings("opc.tcp://robot", **settings).heartbeat_s
+
+    assert heartbeat() == 0.25
+    assert heartbeat(every=0.5) == 0.5
+    assert heartbeat(every=0.5, timeout=0.6) == 0.3
+    assert heartbeat(every=0.02, max_age=0.1) == 0.05
 
 
 @pytest.mark.parametrize(
