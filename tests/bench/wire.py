@@ -15,7 +15,7 @@ PERIOD_MS = 10
 SETTLE_S = 1.0
 
 CELL = """cell: wire
-scan: 5 ms
+scan: 2 ms
 devices:
   plc: {{driver: modbus, host: 127.0.0.1, port: {port}, every: 10 ms}}
 tags:
@@ -28,10 +28,9 @@ uses: [plc]
 steps:
   - repeat: {{while: plc.in0 != 65535}}
     steps:
-      - set: {{{levels}}}
-      - wait: 5 ms
+      - {{set: {{{levels}}}, wait: 6 ms}}
 """
-"""Two cycles of 5 ms for each turn: the transition is committed in one, its outputs leave in the next."""
+"""Five cycles of 2 ms a turn: three of the wait, one in which the transition is committed, one to begin the next turn."""
 
 
 class Wire(Case):
@@ -49,7 +48,7 @@ class Wire(Case):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-bench-")))
         inputs = "\n".join(f'    in{n}: {{at: "holding:{n}", type: uint16}}' for n in range(100))
         outputs = "\n".join(
-            f'    out{n}: {{at: "holding:{1000 + n}", type: uint16, access: write, failsafe: 0}}' for n in range(10)
+            f'    out{n}: {{at: "holding:{30000 + n}", type: uint16, access: write, failsafe: 0}}' for n in range(10)
         )
         levels = ", ".join(f"plc.out{n}: plc.in{10 * n}" for n in range(10))
         cell = folder / "cell.yaml"

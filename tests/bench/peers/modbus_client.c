@@ -14,7 +14,7 @@ static int64_t cycle(modbus_t *bus, uint16_t *registers, int64_t due)
     if (modbus_read_registers(bus, 0, 100, registers) != 100)
         return -1;
     registers[0] = due / PERIOD_NS;
-    return modbus_write_registers(bus, 1000, 10, registers) == 10 ? due + PERIOD_NS : -1;
+    return modbus_write_registers(bus, 30000, 10, registers) == 10 ? due + PERIOD_NS : -1;
 }
 
 int main(int argc, char **argv)

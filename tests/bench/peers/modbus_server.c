@@ -1,6 +1,7 @@
 /* modbus_server PORTS still|changing|writes|reaction: Modbus/TCP devices on libmodbus, on ports of 127.0.0.1 that it
- * prints. `changing` counts up every register that was read; `writes` does too, and prints when each write came (CLOCK_MONOTONIC,
- * ns); `reaction` prints how long the output took to follow the input. It ends with its standard input. */
+ * prints. `changing` counts up every register below WRITTEN that was read; `writes` does too, and prints when each
+ * write came (CLOCK_MONOTONIC, ns); `reaction` prints how long the output took to follow the input. It ends with its
+ * standard input. */
 #include <errno.h>
 #include <modbus.h>
 #include <netinet/in.h>
@@ -12,6 +13,7 @@
 #include "plc.h"
 
 #define MOST 512
+#define WRITTEN 30000 /* registers from here on are the client's */
 
 static int listen_locally(int *port)
 {
@@ -33,7 +35,7 @@ static void count_up(modbus_mapping_t *memory, const uint8_t *pdu)
     uint16_t *registers = pdu[0] == MODBUS_FC_READ_HOLDING_REGISTERS ? memory->tab_registers
         : pdu[0] == MODBUS_FC_READ_INPUT_REGISTERS                   ? memory->tab_input_registers
                                                                      : NULL;
-    for (int place = first; registers && place < first + count && place < 65536; place++)
+    for (int place = first; registers && place < first + count && place < WRITTEN; place++)
         registers[place]++;
 }
 
