@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -83,13 +83,15 @@ def _layout(slots: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Callable[...,
     padded = all(low < high for low, high in pairwise(every)) and all(
         places[-1] - places[0] == len(places) - 1 for places, _ in slots
     )
-    layout, at = ">", 0
+    letters, at = list[str](), 0
     for places, letter in slots:
         if padded:
-            layout += "x" * (places[0] - at)
+            letters += "x" * (places[0] - at)
             at = places[-1] + 1
-        layout += letter
-    return struct.Struct(layout).unpack_from, None if padded else itemgetter(*every)
+        letters.append(letter)
+    runs = ((letter, len(list(same))) for letter, same in groupby(letters))
+    layout = "".join(letter * count if letter.endswith("s") else f"{count}{letter}" for letter, count in runs)
+    return struct.Struct(f">{layout}").unpack_from, None if padded else itemgetter(*every)
 
 
 def unpacker(fields: Sequence[Field]) -> Callable[[bytes], list[Any]]:

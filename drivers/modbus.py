@@ -70,19 +70,21 @@ _WRITE_REFUSALS = {
 
 
 class _Read(msgspec.Struct, frozen=True, gc=False):
-    """One request, the points that its answer holds, and what takes their values out of the answer's data."""
+    """One request, how its answer begins and how long that is, the points in it, and what takes their values out."""
 
     area: str
-    size: int
     request: bytes
+    head: bytes
+    length: int
     members: tuple[int, ...]
     unpack: Callable[[bytes], list[Any]]
+    run: slice | None
+    """The place of the values among all, where they lie side by side there, too."""
 
     def put(self, data: bytes, values: list[Any]) -> None:
         """The values of an answer's data, each to its point's place."""
-        first, last = self.members[0], self.members[-1]
-        if last - first == len(self.members) - 1:
-            values[first : last + 1] = self.unpack(data)
+        if self.run is not None:
+            values[self.run] = self.unpack(data)
             return
         for point, value in zip(self.members, self.unpack(data), strict=True):
             values[point] = value
@@ -112,6 +114,7 @@ class ModbusDriver:
             depth=settings.depth,
             delay_s=settings.silence_s,
         )
+        self._ask = self._asked_on_line if settings.rtu else self._link.requests
         self._late_s = 0.0  # until then an answer may come that is no longer waited for, and is like the next one
         self._reads: list[_Read] = []
         self._requests: list[bytes] = []
@@ -179,64 +182,66 @@ class ModbusDriver:
         else:
             points = [self._points[point] for point in block.members]
             unpack = unpacker([field(point, at, block.start) for point, at in zip(points, places, strict=True)])
-        return _Read(area, block.size, request, block.members, unpack)
+        size = (block.size + 7) // 8 if area in BIT_AREAS else block.size * 2
+        first, last = block.members[0], block.members[-1]
+        run = slice(first, last + 1) if block.members == tuple(range(first, last + 1)) else None
+        return _Read(area, request, request[:2] + bytes((size,)), 3 + size, block.members, unpack, run)
 
     async def scan(self) -> Scan:
         """Every point, raw; their time is when the scan began. Raises DeviceError when the device is lost."""
         began_ns = time.time_ns()
         if self._partial:
             await self._retry()
-        answers = await self._ask(self._requests)
+        answers = await self._ask(self._requests, timeout_s=self._settings.timeout)
         if answers == self._seen:
             return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
         values, refused = list(self._last.values), list[tuple[_Read, int]]()
         for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
-            if answer != before:
-                data = self._data(read.request, answer)
-                if isinstance(data, bytes):
-                    read.put(data, values)
-                else:
-                    refused.append((read, data))
+            if answer == before:
+                continue
+            whole = len(answer) == read.length and answer[:3] == read.head
+            data = answer[3:] if whole else self._data(read.request, answer)
+            if isinstance(data, bytes):
+                read.put(data, values)
+            else:
+                refused.append((read, data))
         self._seen = [] if refused else answers  # a refused read is looked at in each scan
-        transient: dict[int, _Refusal] = {}
-        for read, code in refused:
-            for part, data in await self._narrow(read, code, transient):
-                part.put(data, values)
-        self._last = Scan(values, self._judged(values, transient), began_ns)
+        if refused or self._partial:
+            statuses = self._judged(values, await self._narrow(refused, values))
+        else:
+            statuses, self.troubles = self._good, {}
+        self._last = Scan(values, statuses, began_ns)
         return self._last
 
     def _judged(self, values: list[Value | None], transient: dict[int, _Refusal]) -> Sequence[int]:
         """The points' statuses; what is refused has no value, and is spoken of."""
         self._partial = bool(self._refused) or len(self._reads) > self._fewest
-        if not self._partial and not transient:
-            self.troubles = {}
-            return self._good
-        statuses = [GOOD] * len(values)
-        for point, refusal in (refused := self._refused | transient).items():
+        statuses, refused = [GOOD] * len(values), self._refused | transient
+        for point, refusal in refused.items():
             values[point], statuses[point] = None, refusal.status
         self.troubles = {self._points[point].name: one.text for point, one in refused.items()}
         return statuses
 
-    async def _ask(self, requests: Sequence[bytes], *, write: bool = False) -> list[bytes]:
-        """The answers to requests. Raises DeviceError."""
+    async def _asked_on_line(self, requests: Sequence[bytes], *, timeout_s: float, write: bool = False) -> list[bytes]:
+        """As Link.requests, for frames without an identifier."""
+        codec = self._link.codec
+        assert isinstance(codec, RtuCodec)
         try:
-            return await self._link.requests(requests, timeout_s=self._settings.timeout, write=write)
+            return await self._link.requests(requests, timeout_s=timeout_s, write=write)
         except DeviceError as error:
-            codec = self._link.codec
-            if not isinstance(codec, RtuCodec) or error.status != BAD_TIMEOUT:
+            if error.status != BAD_TIMEOUT:
                 raise
-            self._late_s = time.monotonic() + self._settings.timeout
-            who = f"unit {self._settings.unit} on {error.text}"
-            if not codec.noise:
-                hint = "is the device on, `unit` right, the line connected with A and B the right way round?"
-                raise DeviceError(who, hint, status=BAD_TIMEOUT) from error
-            text = f"{who}; {codec.noise} bytes came that are no answer to it"
-            hint = "compare `baud`, `parity` and `stop_bits`; is the line terminated, and no number there twice?"
+            self._late_s = time.monotonic() + timeout_s
+            text = f"unit {self._settings.unit} on {error.text}"
+            hint = "is the device on, `unit` right, the line connected with A and B the right way round?"
+            if noise := sum(codec.noise.get(request, 0) for request in requests):
+                text = f"{text}; {noise} bytes came that are no answer to it"
+                hint = "compare `baud`, `parity` and `stop_bits`; is the line terminated, and no number there twice?"
             raise DeviceError(text, hint, status=BAD_TIMEOUT) from error
 
     async def _answer(self, read: _Read) -> bytes | int:
         """The data of one read, or the exception code that refused it. Raises DeviceError."""
-        answer = (await self._ask([read.request]))[0]
+        answer = (await self._ask([read.request], timeout_s=self._settings.timeout))[0]
         return self._data(read.request, answer)
 
     def _data(self, request: bytes, answer: bytes) -> bytes | int:
@@ -257,14 +262,22 @@ class ModbusDriver:
                 status=BAD_NO_COMMUNICATION,
             ) from refused
 
-    async def _narrow(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes]]:
-        """Finds out what of a refused read the device does give, and plans the next scans so."""
-        self._retry_s = time.monotonic() + RETRY_S
-        parts = await self._split(read, code, transient)
-        good = [point for point in read.members if point not in self._refused]
-        reads = self._reads_of(read.area, good, 0) if len(good) < len(read.members) else [part for part, _ in parts]
-        self._read_by([new for old in self._reads for new in (reads if old is read else [old])])
-        return [(part, data) for part, data in parts if data is not None]
+    async def _narrow(self, refused: Sequence[tuple[_Read, int]], values: list[Any]) -> dict[int, _Refusal]:
+        """Finds out what of refused reads the device does give, and plans the next scans so.
+
+        Gives the points that it does not give this time alone.
+        """
+        transient: dict[int, _Refusal] = {}
+        for read, code in refused:
+            self._retry_s = time.monotonic() + RETRY_S
+            parts = await self._split(read, code, transient)
+            good = [point for point in read.members if point not in self._refused]
+            reads = self._reads_of(read.area, good, 0) if len(good) < len(read.members) else [part for part, _ in parts]
+            self._read_by([new for old in self._reads for new in (reads if old is read else [old])])
+            for part, data in parts:
+                if data is not None:
+                    part.put(data, values)
+        return transient
 
     async def _split(self, read: _Read, code: int, transient: dict[int, _Refusal]) -> list[tuple[_Read, bytes | None]]:
         """Asks for ever smaller parts: those answered, with their data, and (None) those that may be another time."""
@@ -349,7 +362,7 @@ class ModbusDriver:
         function = single if block.size == 1 and single not in self._without else multiple
         data = self._laid(area, block, raw)
         request = modbus.write_request(self._settings.unit, function, block.start, block.size, data)
-        (answer,) = await self._ask([request], write=True)
+        (answer,) = await self._ask([request], timeout_s=self._settings.timeout, write=True)
         confirmed = self._data(request, answer)
         if isinstance(confirmed, int):
             if confirmed == modbus.ILLEGAL_FUNCTION:

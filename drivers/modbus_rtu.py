@@ -41,14 +41,15 @@ def silence_s(baud: int, bits: int) -> float:
 class RtuCodec:
     """A client's `drivers.link.Codec` for one request at a time: the answer is found by what was asked.
 
-    Everything else on the line (an answer to what is no longer waited for, an adapter's echo, noise) is skipped and
-    counted in `noise`, anew with each request. Nothing here is a framing error: a frame that is not understood counts
-    as not sent (2.5.1.1), and the deadline decides.
+    Everything else on the line (an answer to what is no longer waited for, an adapter's echo, noise) is skipped.
+    `noise` counts its bytes, for the last two requests. Nothing here is a framing error: a frame that is not understood
+    counts as not sent (2.5.1.1), and the deadline decides.
     """
 
     def __init__(self) -> None:
         self._key = 0
-        self.noise = 0
+        self._last = b""
+        self.noise: dict[bytes, int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -58,21 +59,22 @@ class RtuCodec:
     def encode(self, request: bytes) -> tuple[int, bytes]:
         """(key, frame) of a payload."""
         self._key = self._key + 1 & 0xFFFF
-        self._request, self._come, self.noise = request, b"", 0
+        self.noise = {self._last: self.noise.get(self._last, 0), request: 0}
+        self._request, self._last, self._come = request, request, b""
         return self._key, frame(request)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(key, payload) of the answer, when it is there."""
-        self.noise += len(data)
         if not self._request:
             return []
+        self.noise[self._request] += len(data)
         come = self._come = (self._come + data)[-MOST:]
         for start in range(len(come) - 4):
             size = _size(self._request, come, start)
             end = start + size
             if size and end <= len(come) and crc(come[start : end - 2]) == come[end - 2 : end]:
+                self.noise[self._request] -= size
                 self._request = self._come = b""
-                self.noise -= size
                 return [(self._key, come[start : end - 2])]
         return []
 

@@ -80,7 +80,7 @@ class Device:
         self.users.discard(user)
         self.up = False
 
-    async def requests(self, payloads: Sequence[bytes], *, timeout_s: float, write: bool) -> list[bytes]:
+    async def requests(self, payloads: Sequence[bytes], *, timeout_s: float, write: bool = False) -> list[bytes]:
         assert all(write == (payload[1] > modbus.READ_INPUT) for payload in payloads)
         return [self.answer(payload) for payload in payloads]
 
