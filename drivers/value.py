@@ -78,6 +78,15 @@ STATUS_NAMES: dict[int, str] = {
 }
 
 
+def display(value: Value, unit: str = "", digits: int = 6) -> str:
+    """A value with its unit as people read it: `12.5 L`, `true`, a text as it is."""
+    if isinstance(value, bool):
+        text = "true" if value else "false"
+    else:
+        text = f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+    return f"{text} {unit}" if unit else text
+
+
 def is_good(status: int) -> bool:
     """Whether a value of this OPC UA StatusCode may be used: severity Good (OPC 10000-4, 7.39.1: bits 30 and 31)."""
     return status & 0xC000_0000 == 0

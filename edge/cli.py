@@ -156,11 +156,11 @@ def _batch(chosen: argparse.Namespace) -> int:
 
 
 def _print_record(chosen: argparse.Namespace, batch: str | None) -> int:
-    from edge import record
+    from edge import record, record_text
 
     try:
         state = _record_directory(chosen)
-        print(record.printed(state / "edge.db", batch, chosen.format))
+        print(record_text.printed(state / "edge.db", batch, chosen.format))
     except record.NoRecord as missing:
         return _fail(str(missing))
     return 0

@@ -12,7 +12,7 @@ from typing import TextIO
 
 import msgspec
 
-from edge import channel, record, recorder, states
+from edge import channel, record, record_text, recorder, states
 from edge.batch import BatchState
 from edge.console import Console
 from edge.daemon import Daemon, Watcher
@@ -71,7 +71,7 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
         return 1
     with contextlib.suppress(record.NoRecord):
         kept = f"kept in {state_dir / record.FILE}; read it again: edge batch {order.batch} --state {state_dir}"
-        _print(f"\n{record.printed(state_dir / record.FILE, order.batch)}\n\n{kept}")
+        _print(f"\n{record_text.printed(state_dir / record.FILE, order.batch)}\n\n{kept}")
     late = channel.drain(lines)  # what came when the terminal had ended, or why it did
     for line in late:
         print(f"edge: {line.decode(errors='replace').rstrip('.')}", file=sys.stderr)

@@ -22,6 +22,7 @@ from drivers.value import (
     BAD_WAITING,
     Reading,
     Value,
+    display,
     from_raw,
     is_good,
     status_name,
@@ -138,15 +139,16 @@ def _table(rows: Rows) -> list[str]:
     width = max((len(name) for name in rows), default=3)
     lines = [f"{'tag':{width}}  {'value':>14}  {'unit':6}  {'quality':24}  time"]
     for name, one in rows.items():
-        value = _plain(one["value"])
+        value = _quoted(one["value"])
         lines.append(f"{name:{width}}  {value:>14}  {one['unit']:6}  {one['quality']:24}  {one['time'] or '-'}")
     return lines
 
 
-def _plain(value: Value | None) -> str:
+def _quoted(value: Value | None) -> str:
+    """A text in quotes: its end is seen."""
     if value is None:
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else display(value)
 
 
 # --- through the daemon ----------------------------------------------------------------------------------------------
@@ -290,7 +292,7 @@ class _Probe:
         from edge.outputs import as_read_back, write_refusal
 
         raws = {self.tags.index(tag): as_read_back(tag, value) for tag, value in settings}
-        given = {tag.name: f"{_plain(value)} {tag.unit}".rstrip() for tag, value in settings}
+        given = {tag.name: display(value, tag.unit) for tag, value in settings}
         try:
             await self.driver.connect()
             for place, status in (await self.driver.write(raws)).items():
@@ -360,5 +362,5 @@ def _explained(text: str, hint: str) -> str:
 
 
 def _not_shown(tag: Tag, shown: Value | None) -> str:
-    what = f"{_plain(shown)} {tag.unit}".rstrip() if shown is not None else "no value"
+    what = display(shown, tag.unit) if shown is not None else "no value"
     return f"{tag.name} was written, but the device shows {what}: does its own program or another client drive it?"

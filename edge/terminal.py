@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from drivers.value import Value
+from drivers.value import display
 from edge import channel, states, words
 from edge.console import Console
 from edge.daemon import ABORT_BATCH, STOP_BATCH
@@ -185,11 +185,11 @@ class Terminal:
             case StepEnded() if event.batch == self.order.batch:
                 self._step_ended(event)
             case Recorded() if event.batch == self.order.batch:
-                self._say(f"  recorded {event.name} = {_number(event.value)} {event.unit}".rstrip())
+                self._say(f"  recorded {event.name} = {display(event.value, event.unit, 4)}")
             case Asked() if event.batch == self.order.batch:
                 self._asked(event)
             case Answered() if event.batch == self.order.batch:
-                self._say(f"  answered {_number(event.value)} by {event.by}")
+                self._say(f"  answered {display(event.value)} by {event.by}")
                 self._ask_next()
             case _:
                 pass
@@ -374,17 +374,11 @@ class Terminal:
         tags = list(dict.fromkeys([*read, *self.recipe.inputs]))[:3]
         shown = {tag.index: value for device in self.view.devices for tag, value, _, _ in device.readings()}
         cell = self.plan.cell.tags
+        values = [(cell[tag], shown[tag]) for tag in tags]
         return "  ".join(
-            f"{cell[tag].name} {'bad' if shown[tag] is None else f'{_number(shown[tag])} {cell[tag].unit}'.rstrip()}"
-            for tag in tags
+            f"{tag.name} {'bad' if value is None else display(value, tag.unit, 4)}" for tag, value in values
         )
 
 
 def _named(step: str, branch: str) -> str:
     return f"{branch}: {step}" if branch else step
-
-
-def _number(value: Value | None) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from drivers.value import Value
+from drivers.value import Value, display
 from edge.batch import BatchState, BranchState
 from edge.messages import (
     AlarmRaised,
@@ -303,7 +303,8 @@ class _Run:
             if event.name in one.names:
                 variables = [*self._variables(), *map(self.recorded.get, self.trial.recorded)]
                 if one.that.code(self.site.truth, variables) is False:
-                    values = ", ".join(f"{name} = {plain(self.recorded.get(name))}" for name in one.names)
+                    shown = [(name, self.recorded.get(name)) for name in one.names]
+                    values = ", ".join(f"{name} = {display(value)}" for name, value in shown if value is not None)
                     raise _Failed(f"not recorded as it must be, {values}: {one.that.text}", one.that.place)
 
     def _variables(self) -> list[Value | None]:
@@ -370,12 +371,3 @@ class _Run:
             if branch.at < len(branch.block):
                 yield branch.block[branch.at]
             waiting += branch.children
-
-
-def plain(value: Value | None) -> str:
-    """A value as people read it."""
-    if value is None:
-        return "bad"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else f"{value:.6g}"

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 
 import msgspec
 
-from drivers.value import Value
+from drivers.value import Value, display
 from edge.plan import load_trials
 from edge.report import clip, colors, report, safe, shown
 from edge.source import Place, Problem, Problems
-from edge.trial import Failure, Shown, Verdict, plain, run_trial
+from edge.trial import Failure, Shown, Verdict, run_trial
 
 _WIDTH = 100
 
@@ -78,8 +78,8 @@ def _story(failure: Failure, recipe_file: str, problems: Problems, *, color: boo
 
 def _tag(one: Shown) -> str:
     """A tag's value, and what edge takes it for where that is something else."""
-    truth = f"{plain(one.truth)} {one.unit}".rstrip()
-    seen = "a bad value" if one.seen is None else f"{plain(one.seen)} {one.unit}".rstrip()
+    truth = "none" if one.truth is None else display(one.truth, one.unit)
+    seen = "a bad value" if one.seen is None else display(one.seen, one.unit)
     return truth if _near(one.truth, one.seen) else f"{truth}  (edge sees {seen})"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.value import Value
-from edge import record
+from edge import record, record_text
 from edge.messages import Asked, BatchStarted, Commit, Recorded, StateChanged, StepEnded, StepStarted
 from edge.record import FILE, NoRecord
 from edge.recorder import Record, unfinished
@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 def test_the_record_reads_as_a_person_reads_it(path: Path) -> None:
     whole = record.batch(path, BATCH)
     text = (Path(__file__).parent / "golden" / "batch-record.txt").read_text()
-    assert record.as_text(whole, zone=UTC) + "\n" == text
+    assert record_text.as_text(whole, zone=UTC) + "\n" == text
 
 
 def test_the_whole_record_comes_back(path: Path) -> None:
@@ -68,26 +68,26 @@ def test_the_whole_record_comes_back(path: Path) -> None:
 
 
 def test_json_has_it_all_with_times_in_utc(path: Path) -> None:
-    whole = json.loads(record.printed(path, BATCH, "json"))
+    whole = json.loads(record_text.printed(path, BATCH, "json"))
     assert whole["started"] == "2026-11-24T10:15:30Z"
     assert whole["steps"][0]["ended"] == "2026-11-24T10:15:46.250000Z"
     assert whole["values"][0]["value"] == 19.983471234
     assert whole["recipe_text"] == TEXT
-    (listed,) = json.loads(record.printed(path, form="json"))
+    (listed,) = json.loads(record_text.printed(path, form="json"))
     assert listed["id"] == BATCH and listed["state"] == "complete"
 
 
 def test_texts_are_in_the_language_that_is_asked_for(path: Path) -> None:
     whole = record.batch(path, BATCH)
-    assert "Balance en surcharge" in record.as_text(whole, "fr")
-    arabic = record.as_text(whole, "ar")
+    assert "Balance en surcharge" in record_text.as_text(whole, "fr")
+    arabic = record_text.as_text(whole, "ar")
     assert "الميزان محمّل أكثر من اللازم" in arabic
     assert "Is the label straight?" in arabic  # this question has no Arabic
 
 
 def test_times_are_those_of_the_zone_and_another_day_is_named(tmp_path: Path) -> None:
     path = kept(tmp_path, BatchStarted(BATCH, "r", "", {}, "amira"), StepStarted(BATCH, 0, "Fill"))
-    text = record.as_text(record.batch(path, BATCH), zone=timezone(timedelta(hours=13, minutes=44, seconds=29)))
+    text = record_text.as_text(record.batch(path, BATCH), zone=timezone(timedelta(hours=13, minutes=44, seconds=29)))
     assert "Started  2026-11-24 23:59:59" in text
     assert "2026-11-25 00:00:00.000        Fill  not yet" in text
 
@@ -99,7 +99,7 @@ def test_the_list_has_the_latest_first(path: Path) -> None:
     writer.keep(commits([(5, [BatchStarted("20261124-101535", "rinse-and-fill", "x", {}, "yusuf")])]))
     writer.close()
     assert [one.id for one in record.batches(path)] == ["20261124-101535", BATCH]
-    assert record.as_table(record.batches(path), UTC) == (
+    assert record_text.as_table(record.batches(path), UTC) == (
         "batch            started              took        state     by     recipe\n"
         "20261124-101535  2026-11-24 10:15:35              idle      yusuf  rinse-and-fill\n"
         "20261124-101530  2026-11-24 10:15:30  1 min 40 s  complete  amira  rinse-and-fill"
@@ -115,9 +115,9 @@ def test_what_people_typed_neither_moves_the_cursor_nor_breaks_the_columns(tmp_p
         StepStarted(BATCH, 1, "Cle\u0301"),
         StateChanged(BATCH, "idle", "running", "a long cause " * 20, "edge"),
     )
-    lines = record.as_text(record.batch(path, BATCH), zone=UTC).splitlines()
+    lines = record_text.as_text(record.batch(path, BATCH), zone=UTC).splitlines()
     assert not any(char in line for line in lines for char in "\x1b\r\u202e")
-    assert max(map(len, lines)) <= record.WIDTH
+    assert max(map(len, lines)) <= record_text.WIDTH
     wide, narrow = (next(line for line in lines if part in line) for part in ("温", "Cle"))
     assert len(wide) + 6 == len(narrow) - 1  # six characters of two columns each, one of none
 
@@ -130,7 +130,7 @@ def test_every_value_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFacto
     path = kept(tmp_path_factory.mktemp("any"), Recorded(BATCH, 0, "x", value, unit))
     (found,) = record.batch(path, BATCH).values
     assert (found.value, type(found.value), found.unit) == (value, type(value), unit)
-    assert record.as_text(record.batch(path, BATCH))
+    assert record_text.as_text(record.batch(path, BATCH))
 
 
 # --- unusual lives ---------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_an_id_that_a_clock_set_back_gave_twice_is_two_batches(tmp_path: Path) -
 def test_a_batch_whose_beginning_is_in_another_file_is_recorded_all_the_same(tmp_path: Path) -> None:
     path = kept(tmp_path, StateChanged(BATCH, "running", "held", "device lost", "device"))
     assert record.batch(path, BATCH).state == "held"
-    assert BATCH in record.printed(path)
+    assert BATCH in record_text.printed(path)
 
 
 def test_a_loop_of_steps_and_an_open_question(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_loop_of_steps_and_an_open_question(tmp_path: Path) -> None:
     )
     whole = record.batch(path, BATCH)
     assert [(step.name, step.duration_s) for step in whole.steps] == [*[("Rinse", 1)] * 3, ("ask", None)]
-    text = record.as_text(whole, zone=UTC)
+    text = record_text.as_text(whole, zone=UTC)
     assert "10:15:37.000  none        Combien ?" in text
     assert "ask    not yet" in text
 
@@ -283,7 +283,7 @@ def test_no_file_an_empty_one_and_an_unknown_batch_are_said_in_words(tmp_path: P
         record.batches(tmp_path / "empty.db")
     with pytest.raises(NoRecord, match="no batch `20990101-000000`"):
         record.batch(path, "20990101-000000")
-    assert record.as_table([]) == "No batch has been recorded yet."
+    assert record_text.as_table([]) == "No batch has been recorded yet."
 
 
 @pytest.mark.parametrize(("version", "words"), [(record.VERSION + 1, "a newer edge"), (0, "not a batch record")])
@@ -309,12 +309,12 @@ def test_a_record_of_an_older_edge_is_read_as_it_is_and_upgraded_by_the_recorder
     db.close()
     before = record.batch(path, BATCH)
     assert before.states[-1].cause == "the plant is as it was" and before.states[-1].cause_say == {}
-    assert "restart by yusuf" in record.as_text(before, "fr")
+    assert "restart by yusuf" in record_text.as_text(before, "fr")
     assert len(unfinished(tmp_path)) == 1
     kept(tmp_path, StateChanged(BATCH, "running", "held", "why", "edge", {"en": "why", "fr": "pourquoi"}), run=RUN + 1)
     after = record.batch(path, BATCH)
     assert after.states[:-1] == before.states and after.steps == before.steps and after.alarms == before.alarms
-    assert after.states[-1].cause_say["fr"] == "pourquoi" and "held: pourquoi" in record.as_text(after, "fr")
+    assert after.states[-1].cause_say["fr"] == "pourquoi" and "held: pourquoi" in record_text.as_text(after, "fr")
 
 
 def test_an_unfinished_batch_whose_recipe_is_gone_is_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
