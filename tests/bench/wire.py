@@ -20,8 +20,7 @@ devices:
   plc: {{driver: modbus, host: 127.0.0.1, port: {port}, every: 10 ms}}
 tags:
   plc:
-{inputs}
-{outputs}
+{tags}
 """
 RECIPE = """recipe: copy
 uses: [plc]
@@ -30,7 +29,20 @@ steps:
     steps:
       - {{set: {{{levels}}}, wait: 6 ms}}
 """
-"""Five cycles of 2 ms a turn: three of the wait, one in which the transition is committed, one to begin the next turn."""
+"""Five cycles of 2 ms a turn: three of the wait, one that commits the transition, one that begins the next turn."""
+
+
+def write(folder: Path, port: int) -> Path:
+    """The cell and its recipe; gives the cell file."""
+    inputs = (f'    in{n}: {{at: "holding:{n}", type: uint16}}' for n in range(100))
+    outputs = (
+        f'    out{n}: {{at: "holding:{30000 + n}", type: uint16, access: write, failsafe: 0}}' for n in range(10)
+    )
+    levels = ", ".join(f"plc.out{n}: plc.in{10 * n}" for n in range(10))
+    cell = folder / "cell.yaml"
+    cell.write_text(CELL.format(port=port, tags="\n".join([*inputs, *outputs])), encoding="utf-8")
+    (folder / "copy.yaml").write_text(RECIPE.format(levels=levels), encoding="utf-8")
+    return cell
 
 
 class Wire(Case):
@@ -46,14 +58,7 @@ class Wire(Case):
         self.other, (self.other_port,) = programs.modbus_server("writes")
         stack.enter_context(self.other)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edge-bench-")))
-        inputs = "\n".join(f'    in{n}: {{at: "holding:{n}", type: uint16}}' for n in range(100))
-        outputs = "\n".join(
-            f'    out{n}: {{at: "holding:{30000 + n}", type: uint16, access: write, failsafe: 0}}' for n in range(10)
-        )
-        levels = ", ".join(f"plc.out{n}: plc.in{10 * n}" for n in range(10))
-        cell = folder / "cell.yaml"
-        cell.write_text(CELL.format(port=port, inputs=inputs, outputs=outputs), encoding="utf-8")
-        (folder / "copy.yaml").write_text(RECIPE.format(levels=levels), encoding="utf-8")
+        cell = write(folder, port)
         served = stack.enter_context(running(Served(folder, cell)))
         served.start("copy")
         time.sleep(SETTLE_S)
