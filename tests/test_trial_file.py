@@ -13,6 +13,7 @@ from edge.source import Problem, Problems
 from edge.trial import run_trial
 from edge.trial_file import Ends, Expectation, Happening, TrialFile, TrialForm
 from edge.trial_program import Trial
+from tests.documents import blocks
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
@@ -53,10 +54,11 @@ def test_the_shipped_files_have_no_problem() -> None:
 
 
 def test_the_examples_of_the_documentation_are_sound_and_every_key_is_told(tmp_path: Path) -> None:
-    text = (RECIPES.parent / "docs" / "recipe-tests.md").read_text(encoding="utf-8")
+    page = RECIPES.parent / "docs" / "recipe-tests.md"
+    text = page.read_text(encoding="utf-8")
     shutil.copytree(RECIPES / "bottling", tmp_path / "cell", ignore=shutil.ignore_patterns(f"*{TEST}"))
-    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)):
-        (tmp_path / "cell" / f"{number}{TEST}").write_text(block, encoding="utf-8")
+    for number, block in enumerate(blocks(page, "yaml")):
+        (tmp_path / "cell" / f"{number}{TEST}").write_text(block.text, encoding="utf-8")
     problems = Problems()
     (found,) = load_trials([tmp_path / "cell"], problems)
     assert not list(problems), report(problems)
