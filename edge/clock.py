@@ -81,8 +81,7 @@ class Timer(_TimerFd):
             self._arm()
 
     def run(self) -> None:
-        """Calls what is due, in the order of its times."""
-        self.take()
+        """Calls what is due, in the order of its times. Setting the timer anew takes what has passed, too."""
         due: list[Callable[[], None]] = []
         calls, until_ns = self._calls, now_ns() + GRAIN_NS
         while calls and calls[0][0] <= until_ns:
@@ -93,6 +92,8 @@ class Timer(_TimerFd):
         self._running = False
         if calls:
             self._arm()
+        else:
+            self.take()
 
     def _arm(self) -> None:
         self.set(max(1, self._calls[0][0]), 0)  # 0 would mean never

@@ -12,7 +12,7 @@ WINDOW = 200
 """Response times that are remembered."""
 STRAYS = 3
 """Of so many in the window the longest are not waited for: one stall is no reason to be early ever after."""
-MARGIN_NS = 150_000
+MARGIN_NS = 100_000
 """What an answer is to be there before its tick, by the slowest of the window that counts."""
 _GRAIN_NS = 50_000
 _LOOK = 10

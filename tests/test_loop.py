@@ -1,13 +1,16 @@
 """The loop on real sockets, cycle by cycle: what goes out where, and what happens when somebody does not listen."""
 
+import gc
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from drivers.value import GOOD
-from edge import channel
+from edge import channel, loop
+from edge.batch import State
 from edge.image import OUTPUT, RECORD, TICK, device_of, since_cause, unpack_record, unpack_tick
 from edge.loop import Loop, Sockets
 from edge.messages import (
@@ -189,3 +192,32 @@ def test_outputs_say_which_inputs_they_answer_and_ticks_when_they_are_due(desk: 
     assert {since_cause(packet, 25_000_000) for packet in answers} == {20_000_000}, "of several, the first to come"
     records = [unpack_record(packet) for packet in desk.take("journal")]
     assert all(since_cause(frame, 0) is None for record in records for frame in record[2]), "the record is the engine's"
+
+
+def test_the_snapshot_of_a_large_cell_reaches_its_watcher(desk: Desk) -> None:
+    desk.run(2)
+    desk.loop.engine.state.reports = [DeviceReport(0, True, GOOD, "x" * 1000)] * 1000
+    desk.take("watcher")
+    desk.send("watcher", Hello("page"))
+    desk.run(3)
+    (snapshot,) = [one for one in map(unpack_outward, desk.take("watcher")) if isinstance(one, Snapshot)]
+    assert len(snapshot.state) > 1_000_000
+    assert msgspec.msgpack.decode(snapshot.state, type=State).values == desk.loop.engine.state.values
+
+
+def test_what_a_loop_may_not_have_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LATENCY", str(tmp_path / "missing"))
+    monkeypatch.setattr(loop, "_lock_memory", lambda: False)
+    monkeypatch.setattr(loop.os, "sched_setscheduler", refuse)
+    monkeypatch.setattr(loop.os, "sched_setaffinity", refuse)
+    try:
+        refused = loop.make_realtime(3)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert len(refused) == 4
+    assert "core 3" in refused and f"a processor that stays awake ({tmp_path / 'missing'})" in refused
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError
