@@ -11,7 +11,7 @@ import pytest
 from drivers import driver
 from drivers.identity import Secret
 from drivers.modbus_settings import Serial, TlsSettings
-from edge import arguments, recipe
+from edge import arguments, recipe, units
 from edge.cell import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
 from edge.plan import PLANT, check
 from edge.report import report
@@ -164,6 +164,15 @@ def test_every_state_and_its_commands_are_told() -> None:
     told = {state: set(re.findall("[a-z]+", commands)) for states, commands in rows for state in words(states)}
     real = {state: set(COMMANDS) & row.keys() for state, row in TABLE.items() if state != "idle"}
     assert told == real
+
+
+def test_every_unit_is_told() -> None:
+    rows = re.findall(
+        r"^\| (?:with prefixes|without)[^|]*\| (.*) \|$", section(RECIPE_PAGE, "Expressions"), re.MULTILINE
+    )
+    with_prefixes, without = (words(row, "[^`]+") for row in rows)
+    assert with_prefixes == set(units._METRIC)
+    assert without == set(units._OTHER)
 
 
 def test_every_problem_that_is_told_can_be_found() -> None:
