@@ -217,7 +217,10 @@ async def _attributes(
 
 
 async def _below(session: Session, parents: Sequence[tuple[NodeId, str]]) -> list[tuple[NodeId, str, bool]]:
-    """Objects and variables below each parent, in as many answers as it takes: NodeId, path, is it a variable."""
+    """Objects and variables below each parent, in as many answers as it takes: NodeId, path, is it a variable.
+
+    No more is asked for once there are BROWSE_NODES: a server may have no end.
+    """
     ua = library()
     kinds, hierarchical = ua.NodeClass.Object | ua.NodeClass.Variable, ua.NodeId(ua.ObjectIds.HierarchicalReferences)
     forward, all_fields = ua.BrowseDirection.Forward, ua.BrowseResultMask.All
@@ -228,7 +231,7 @@ async def _below(session: Session, parents: Sequence[tuple[NodeId, str]]) -> lis
     children: list[tuple[NodeId, str, bool]] = []
     paths = [path for _, path in parents]
     results = await session.browse(view, len(parents))
-    while results:
+    while results and len(children) < BROWSE_NODES:
         more: list[tuple[str, bytes]] = []
         for path, result in zip(paths, results, strict=True):
             for reference in result.References or ():

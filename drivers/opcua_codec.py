@@ -16,7 +16,7 @@ from drivers.link import FramingError
 CLOSE_SESSION, READ, CREATE_ITEMS = 473, 631, 751
 CREATE_SUBSCRIPTION, MODIFY_SUBSCRIPTION, PUBLISH, REPUBLISH = 787, 793, 826, 832
 """Encoding ids of requests (OPC 10000-6, A.3); that of each one's response is 3 higher."""
-_SERVICE_FAULT = 397
+READ_ANSWER, _SERVICE_FAULT = READ + 3, 397
 _SOURCE_TIME = 0  # OPC 10000-4, 7.40 TimestampsToReturn
 
 MAX_CHUNK = 65_535
@@ -30,6 +30,7 @@ EPOCH_TICKS = 116_444_736_000_000_000
 _HEADER = struct.Struct("<3scI")
 _PATCH = struct.Struct("<qI")
 _ANSWER = struct.Struct("<BBHqIIB")
+_NO_OBJECT = bytes(3)
 U32, I32 = struct.Struct("<I"), struct.Struct("<i")
 
 
@@ -116,14 +117,33 @@ def open_answer(message: bytes, handle: int, answer: int) -> bytes:
             raise FramingError(f"the answer to request {its_handle} came for request {handle}")
         if kind == _SERVICE_FAULT or status >> 31:
             raise ServiceFault(status if status >> 31 else 0x8000_0000)
-        at = _ANSWER.size if diagnostics == 0 else skip_diagnostics(message, _ANSWER.size - 1)
-        at = skip_array(message, at, skip_bytes)
-        at = skip_extension(message, at)
+        at = skip_extension(message, _behind_strings(message, diagnostics))
     except (struct.error, IndexError) as error:
         raise FramingError("the answer's header is cut off") from error
     if at > len(message):
         raise FramingError("the answer's header is cut off")
     return message[at:]
+
+
+def plain_answer(message: bytes) -> tuple[int, bytes]:
+    """(encoding id, what follows the ResponseHeader) of an answer whose header brings no object of its own.
+
+    Raises FramingError.
+    """
+    try:
+        form, namespace, kind, *_, diagnostics = _ANSWER.unpack_from(message)
+        at = _behind_strings(message, diagnostics)
+        if form != 1 or namespace or message[at : at + 3] != _NO_OBJECT:
+            raise FramingError(f"the answer begins with {message[:4].hex()}")
+    except (struct.error, IndexError) as error:
+        raise FramingError("the answer's header is cut off") from error
+    return kind, message[at + 3 :]
+
+
+def _behind_strings(message: bytes, diagnostics: int) -> int:
+    """Where a ResponseHeader's AdditionalHeader is."""
+    at = _ANSWER.size if diagnostics == 0 else skip_diagnostics(message, _ANSWER.size - 1)
+    return skip_array(message, at, skip_bytes)
 
 
 def skip_bytes(data: bytes, at: int) -> int:

@@ -11,8 +11,11 @@ import msgspec
 
 from drivers.link import FramingError
 from drivers.opcua_codec import (
+    I32,
     MAX_NESTING,
+    READ_ANSWER,
     array,
+    plain_answer,
     skip_array,
     skip_bytes,
     skip_diagnostics,
@@ -115,6 +118,17 @@ def read_results(body: bytes, expected: int) -> Columns:
         raise FramingError("an array of values is cut off")
     end_of_results(body, at)
     return Columns(values, kinds, statuses, ticks)
+
+
+def check_answer(message: bytes) -> None:
+    """Refuses what asyncua would not stand: objects in the header, arrays that are longer than the message.
+
+    Raises FramingError.
+    """
+    kind, body = plain_answer(message)
+    if kind == READ_ANSWER:
+        (count,) = I32.unpack_from(body) if len(body) >= I32.size else (0,)
+        read_results(body, max(count, 0))
 
 
 def end_of_results(data: bytes, at: int) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from drivers.link import FramingError
 from drivers.opcua_codec import MAX_CHUNK, MAX_CHUNKS, MAX_MESSAGE, Frames, Request, ServiceFault, open_answer
+from drivers.opcua_values import check_answer
 from drivers.transport import Tcp
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def _wire_class() -> Any:
             asked = self._asked.pop(request_id, None)
             if asked is None:
                 if request_id in self._callbackmap:
+                    if isinstance(body, Buffer):
+                        check_answer(bytes(body))
                     super()._call_callback(request_id, body)
                 else:
                     self.stale += 1

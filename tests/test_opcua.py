@@ -831,6 +831,21 @@ async def test_browsing_asks_for_the_rest_of_long_answers():
     assert [path for _, path, is_variable in found if is_variable] == ["a", "cell/b", "cell/c", "cell/d"]
 
 
+async def test_browsing_a_server_without_end_ends():
+    from asyncua import ua
+
+    reference = ua.ReferenceDescription()
+    reference.NodeId, reference.BrowseName = ua.NodeId("a", 2), ua.QualifiedName("a", 2)
+
+    class Endless:
+        async def browse(self, request, count):
+            return [ua.BrowseResult(ua.StatusCode(), b"more", [reference] * 1000)]
+
+        browse_next = browse
+
+    assert len(await _below(Endless(), [(ua.NodeId(1, 2), "")])) == opcua.BROWSE_NODES
+
+
 # Losing the server.
 
 

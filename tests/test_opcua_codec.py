@@ -42,7 +42,7 @@ from drivers.opcua_notification import (
     published,
     republished,
 )
-from drivers.opcua_values import ARRAY, Columns, Layout, read_results
+from drivers.opcua_values import ARRAY, Columns, Layout, check_answer, read_results
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERSATIONS = ("opcua_nodeopcua_nodeopcua", "opcua_nodeopcua_open62541")
@@ -432,6 +432,7 @@ DECODERS = {
     "answer": lambda body: open_answer(body, 1, READ_ANSWER),
     "frames": lambda body: Frames().feed(body),
     "reads": read_any,
+    "rare": check_answer,
 }
 whole_answers = [answer.frame[24:] for answer in answers(READ_ANSWER, PUBLISH_ANSWER)]
 
@@ -480,6 +481,37 @@ def test_whatever_comes_ends_in_an_answer_or_in_the_end_of_the_connection(parts,
             future.exception()
 
     asyncio.run(hear())
+
+
+def rare(kind: int, body: bytes, header: bytes = bytes(3)) -> bytes:
+    """An answer to a request of asyncua's."""
+    return struct.pack("<BBHqIIBi", 1, 0, kind, 0, 1, 0, 0, -1) + header + body
+
+
+NULLS = b"\x80" + struct.pack("<i", 2**31 - 1)  # an array of Nulls, which asyncua would fill without end
+HOSTILE = [
+    rare(READ_ANSWER, struct.pack("<iB", 1, 1) + NULLS),
+    rare(READ_ANSWER, struct.pack("<i", 2**31 - 1)),
+    rare(READ_ANSWER, b""),
+    rare(530, b"", struct.pack("<BBHBi", 1, 0, 811, 1, 20) + bytes(20)),  # an object in the header of a BrowseResponse
+    rare(530, b"", b""),
+    b"",
+]
+
+
+@pytest.mark.parametrize("message", HOSTILE, ids=range(len(HOSTILE)))
+async def test_what_asyncua_would_not_stand_does_not_reach_it(message):
+    wire, _ = wire_before(answers(READ_ANSWER)[0])
+    first = answers(READ_ANSWER)[0]
+    wire._callbackmap[first.request + 1] = asyncio.get_running_loop().create_future()
+    head = struct.pack("<IIII", first.channel, first.token, first.sequence, first.request + 1)
+    wire.data_received(b"MSGF" + struct.pack("<I", 24 + len(message)) + head + message)
+    assert wire.transport.ended
+
+
+@pytest.mark.parametrize("answer", answers(), ids=repr)
+def test_every_recorded_answer_may_reach_asyncua(answer):
+    check_answer(answer.frame[24:])
 
 
 def test_values_nested_too_deeply_are_refused():
