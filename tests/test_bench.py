@@ -78,6 +78,17 @@ def test_a_case_that_cannot_begin_is_a_line_that_says_so() -> None:
     assert "no compiler" in line(first)
 
 
+def test_a_case_that_fails_is_a_line_too_and_no_half_measured_figure(capsys) -> None:
+    class Failing(Counted):
+        def peer(self) -> tuple[float, ...]:
+            raise RuntimeError("the server has ended")
+
+    results = run(Failing())
+    assert all((one.edge, one.peer) == (None, None) for one in results)
+    assert "failed: the server has ended" in line(results[0])
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_the_number_of_rounds_can_be_chosen() -> None:
     case = Counted(there=True)
     case.rounds = 2

@@ -45,6 +45,8 @@ def main() -> None:
         results += found
         RESULTS.parent.mkdir(exist_ok=True)
         RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(results)) + b"\n")
+    if any(result.edge is None for result in results):
+        sys.exit("not every case could be measured")
 
 
 def line(result: Result) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import statistics
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,9 @@ def run(case: Case) -> list[Result]:
                         missing = f"{case.peer_name}: {why}"
     except Unavailable as why:
         missing = str(why)
+    except Exception as error:  # one case's trouble is not the others'
+        traceback.print_exc()
+        missing, ours, theirs = f"failed: {error}", [], []
     results: list[Result] = []
     for place, name in enumerate(case.names):
         edge = statistics.median([one[place] for one in ours]) if ours else None
