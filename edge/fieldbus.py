@@ -93,8 +93,8 @@ class Station:
                 else:
                     self.sleeper = running.create_future()
                     await self.sleeper
-            await self._scan()
-            self.lead.add(now_ns() - self.start_ns)
+            changed = await self._scan()
+            self.lead.add(now_ns() - self.start_ns, changed=changed)
 
     def _on_time(self) -> None:
         if now_ns() + GRAIN_NS >= self.start_ns:  # a turn from before the device was lost does not count
@@ -105,7 +105,7 @@ class Station:
         if self.sleeper is not None and not self.sleeper.done():
             self.sleeper.set_result(None)
 
-    async def _scan(self) -> None:
+    async def _scan(self) -> bool:
         began_ns = now_ns()
         scan = await self.driver.scan()
         ended_ns = now_ns()
@@ -126,6 +126,7 @@ class Station:
         if not self.watched:
             self._watch_age()
         self.bus.scanned.set()
+        return scan.changed
 
     # --- no value is used that is older than its limit ---------------------------------------------------------------
 

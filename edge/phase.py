@@ -7,11 +7,15 @@ machine shares; nothing here asks a clock.
 """
 
 from collections import deque
+from collections.abc import Sequence
+from math import ceil
 
 WINDOW = 200
 """Response times that are remembered."""
 STRAYS = 3
 """Of so many in the window the longest are not waited for: one stall is no reason to be early ever after."""
+CHANGES = 20
+"""Of so many that brought something new the longest is not waited for either."""
 MARGIN_NS = 100_000
 """What an answer is to be there before its tick, by the slowest of the window that counts."""
 _GRAIN_NS = 50_000
@@ -37,24 +41,31 @@ class Phase:
 class Lead:
     """How long before its tick a device's scan is to begin, from how long its scans took lately.
 
-    In steps of 50 µs, so that devices of one kind begin together and one wake-up serves them all.
+    In steps of 50 µs, so that devices of one kind begin together and one wake-up serves them all. Scans that brought
+    something new count for themselves: they take longer, are rare, and matter most.
     """
 
     def __init__(self) -> None:
         self.lead_ns = 0
         self._recent: deque[int] = deque(maxlen=WINDOW)
+        self._changed: deque[int] = deque(maxlen=CHANGES)
         self._until_look = 1
 
-    def add(self, took_ns: int) -> None:
+    def add(self, took_ns: int, *, changed: bool) -> None:
         """A scan took so long, from its planned beginning to its frame's being on its way."""
-        recent = self._recent
-        recent.append(took_ns)
+        self._recent.append(took_ns)
+        if changed:
+            self._changed.append(took_ns)
         self._until_look -= 1
         if not self._until_look:
-            self._until_look = min(_LOOK, len(recent))
-            strays = min(-(-STRAYS * len(recent) // WINDOW), len(recent) - 1)
-            longest = sorted(recent)[-1 - strays]
+            self._until_look = min(_LOOK, len(self._recent))
+            longest = max(_longest(self._recent, STRAYS / WINDOW), _longest(self._changed, 1 / CHANGES))
             self.lead_ns = -(-(longest + MARGIN_NS) // _GRAIN_NS) * _GRAIN_NS
+
+
+def _longest(times: Sequence[int], strays: float) -> int:
+    """The longest but for a share of strays, which is never all; 0 of none."""
+    return sorted(times)[-1 - min(ceil(strays * len(times)), len(times) - 1)] if times else 0
 
 
 class Turns:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.phase import MARGIN_NS, STRAYS, WINDOW, Lead, Phase, Turns
+from edge.phase import CHANGES, MARGIN_NS, STRAYS, WINDOW, Lead, Phase, Turns
 
 MS = 1_000_000
 
@@ -29,14 +29,28 @@ def test_a_tick_is_a_multiple_of_the_scan_from_the_loop_s_start_and_the_first_on
 def test_a_lead_covers_what_scans_take_but_for_the_strays() -> None:
     lead = Lead()
     for number in range(WINDOW):
-        lead.add(50 * MS if number < STRAYS else MS + number)
+        lead.add(50 * MS if number < STRAYS else MS + number, changed=False)
     assert MS + WINDOW + MARGIN_NS - 1000 <= lead.lead_ns <= MS + MARGIN_NS + 100_000
     for _ in range(WINDOW // 10):
-        lead.add(3 * MS)
+        lead.add(3 * MS, changed=False)
     assert lead.lead_ns >= 3 * MS + MARGIN_NS, "a device that has become slower is begun with earlier"
     for _ in range(WINDOW + 10):
-        lead.add(MS)
+        lead.add(MS, changed=False)
     assert lead.lead_ns <= MS + MARGIN_NS + 50_000, "and one that has become faster later again"
+
+
+def test_a_lead_covers_the_rare_scans_that_bring_something_new() -> None:
+    lead = Lead()
+    for number in range(3 * WINDOW):
+        changed = number % WINDOW == WINDOW - 1
+        lead.add(2 * MS if changed else MS, changed=changed)
+    assert lead.lead_ns >= 2 * MS + MARGIN_NS
+    for _ in range(CHANGES):
+        lead.add(MS, changed=True)
+    lead.add(9 * MS, changed=True)
+    for _ in range(WINDOW):
+        lead.add(MS, changed=False)
+    assert lead.lead_ns <= MS + MARGIN_NS + 50_000, "one stray is no reason to be early ever after"
 
 
 @given(scans, times, st.integers(1, 20), st.lists(st.integers(10_000, 60 * MS), min_size=1, max_size=60))
@@ -49,7 +63,7 @@ def test_every_scan_is_begun_in_time_for_a_later_tick_than_the_one_before(scan, 
         assert start + lead.lead_ns == turns.tick_ns > tick
         assert (turns.tick_ns - origin) % scan == 0
         tick, now = turns.tick_ns, start + time
-        lead.add(time)
+        lead.add(time, changed=time % 2 == 0)
 
 
 @given(scans, times, st.integers(1, 20), st.integers(0, 10**9))
