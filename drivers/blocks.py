@@ -108,6 +108,9 @@ def unpacker(fields: Sequence[Field]) -> Callable[[bytes], list[Any]]:
     bits = [(index, 1 << field.bit) for index, field in enumerate(fields) if field.type.kind == "bool"]
     texts = [index for index, field in enumerate(fields) if field.type.kind == "string"]
 
+    if pick is None and not (shared or bits or texts):
+        return lambda data: list(unpack(data))
+
     def values(data: bytes) -> list[Any]:
         found: list[Any] = list(unpack(data if pick is None else bytes(pick(data))))
         if shared:

@@ -105,10 +105,18 @@ class _Wire(asyncio.Protocol):
         A caller who is cancelled leaves what was sent pending: its turn ends with the answer, or with the deadline.
         """
         batch = _Batch(requests, timeout_s, write, self.loop.create_future())
-        if self.link.depth.learning and not self.pending and not self.queue:
-            self.link.depth.begin(monotonic())
-        self.queue.append(batch)
-        self.pump()
+        if self.pending or self.queue or self.link.delay_s or self.link.depth.learning or len(requests) > 1:
+            if self.link.depth.learning and not self.pending and not self.queue:
+                self.link.depth.begin(monotonic())
+            self.queue.append(batch)
+            self.pump()
+        else:  # what most scans are: one request, and nothing else
+            key, frame = self.link.codec.encode(requests[0])
+            batch.sent, self.writing, now = 1, int(write), monotonic()
+            self.pending[key] = batch, 0, now + timeout_s, self.link.stale
+            self.transport.write(frame)
+            if now + timeout_s < self.deadline_s:
+                self._watch(now + timeout_s, now)
         return batch
 
     def pump(self) -> None:

@@ -195,7 +195,8 @@ class ModbusDriver:
         answers = await self._ask(self._requests, timeout_s=self._settings.timeout)
         if answers == self._seen:
             return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
-        values, refused = list(self._last.values), list[tuple[_Read, int]]()
+        values = list(self._last.values)
+        refused: list[tuple[_Read, int]] = []
         for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
             if answer == before:
                 continue
@@ -209,7 +210,9 @@ class ModbusDriver:
         if refused or self._partial:
             statuses = self._judged(values, await self._narrow(refused, values))
         else:
-            statuses, self.troubles = self._good, {}
+            statuses = self._good
+            if self.troubles:
+                self.troubles = {}
         self._last = Scan(values, statuses, began_ns)
         return self._last
 
