@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import compress
 
 from drivers.driver import Point
@@ -9,7 +10,7 @@ from drivers.opcua_codec import EPOCH_TICKS, Request
 from drivers.opcua_node import BUILT_IN, convert, fits_always
 from drivers.opcua_session import library
 from drivers.opcua_values import ARRAY, Columns, Layout, read_results
-from drivers.value import BAD_NODE_UNKNOWN, BAD_NOT_READABLE, BAD_WAITING, Scan, Value
+from drivers.value import BAD_NODE_UNKNOWN, BAD_NOT_READABLE, BAD_WAITING, DataType, Scan, Value
 
 _LAST_TICKS = (2**63 - 1) // 100 + EPOCH_TICKS  # what ns since 1970 can say in 64 bits
 _DENIED = 0x801F_0000  # BadUserAccessDenied
@@ -28,7 +29,7 @@ class Image:
         self.statuses = [BAD_WAITING] * len(points)
         self.times = [now_ns] * len(points)
         self.changed = self.timed = True
-        self._plain = [frozenset(kind for kind in BUILT_IN if fits_always(kind, point.type)) for point in points]
+        self._plain = [_plain(point.type) for point in points]
         self._scan: Scan | None = None
 
     def wait(self, indexes: Iterable[int]) -> None:
@@ -157,6 +158,12 @@ def bad(status: int) -> str:
         return "the server watches no more nodes for edge; set `mode: poll` for this device"
     name, doc = library().status_codes.get_name_and_doc(status)
     return f"the server says {name}: {doc}"
+
+
+@cache
+def _plain(kind: DataType) -> frozenset[int]:
+    """The built-in types of which every value is one of the declared type."""
+    return frozenset(built_in for built_in in BUILT_IN if fits_always(built_in, kind))
 
 
 def _newest(times: Sequence[int]) -> int:

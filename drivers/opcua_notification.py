@@ -162,9 +162,10 @@ class Order:
         self._held: dict[int, Message] = {}
 
     def take(self, message: Message) -> list[Message]:
-        """The messages that can be used now, in order. What came before is dropped."""
+        """The messages that can be used now, in order. One that comes after its turn is none of them."""
         ahead = (message.sequence - self._next) % _NUMBERS
         if ahead > _NUMBERS // 2:
+            self.lossy = self.lossy or not message.keepalive
             return []
         if message.keepalive:
             self._known = max(self._known, ahead)

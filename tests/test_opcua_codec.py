@@ -563,9 +563,17 @@ def test_messages_in_order_are_used_as_they_come():
     assert numbers_of(order.take(message(1))) == [1]
     assert order.take(message(2, keepalive=True)) == []
     assert numbers_of(order.take(message(2))) == [2]
-    assert order.take(message(1)) == []
     assert not order.missing
     assert not order.lossy
+
+
+def test_a_message_after_its_turn_is_not_used_but_all_is_read_afresh():
+    order = Order()
+    order.take(message(1))
+    assert order.take(message(1, keepalive=True)) == []
+    assert not order.lossy
+    assert order.take(message(1)) == []
+    assert order.lossy
 
 
 def test_what_is_missing_is_asked_for_and_then_used_in_order():
