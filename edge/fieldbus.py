@@ -29,6 +29,10 @@ PRIORITY = 70
 """Below the loop's: answers are to be there in time for its tick, but never in its way."""
 
 FAILSAFE_DEADLINE_S = 1.5
+ASLEEP_NS = 50_000_000
+"""A call that comes so late means that this process itself did not run."""
+
+SAID_AGAIN_NS = 60_000_000_000
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 10.0
 
 
@@ -47,11 +51,11 @@ class Station:
         self.failsafe = [self.tags[place].failsafe for place in places]
         self.troubles: dict[str, str] = {}
         self.up: bool | None = None
-        self.stale = False
+        self.stale = self.stale_said = False
         self.said: set[str] = set()
         self.turns = Turns(device.every_ns, now_ns() + int(share * device.every_ns))
         self.lead = Lead()
-        self.start_ns = self.heard_ns = 0
+        self.start_ns = self.heard_ns = self.look_ns = self.stale_again_ns = 0
         self.begins = self.wanted = self.watched = False
         self.arrived_ns: int | None = None
         self.sleeper: asyncio.Future[None] | None = None
@@ -116,7 +120,7 @@ class Station:
             self._report_found()
         if self.stale and ended_ns < self.heard_ns + self.device.max_age_ns:
             self.stale = False
-            log.info("%s: answers again", self.device.name)
+            self._report_fresh()
         if self.driver.troubles != self.troubles:
             self._report_troubles(scan.statuses)
         if not self.stale:
@@ -132,21 +136,41 @@ class Station:
 
     def _watch_age(self) -> None:
         self.watched = True
-        self.bus.timer.at(self.heard_ns + self.device.max_age_ns, self._look_at_age)
+        self._look_at(self.heard_ns + self.device.max_age_ns)
+
+    def _look_at(self, time_ns: int) -> None:
+        self.look_ns = time_ns
+        self.bus.timer.at(time_ns, self._look_at_age)
 
     def _look_at_age(self) -> None:
         """A device that has not answered for `max_age` has no good values, though its connection may still be there."""
-        self.watched = False
+        self.watched, now = False, now_ns()
         if not self.up or self.stale:
             return
-        if now_ns() + GRAIN_NS < self.heard_ns + self.device.max_age_ns:
+        if now + GRAIN_NS < self.heard_ns + self.device.max_age_ns:
             self._watch_age()
             return
+        if now > self.look_ns + ASLEEP_NS:  # this process has not run meanwhile: its devices get their turn first
+            self.watched = True
+            self._look_at(now + self.device.every_ns)
+            return
         self.stale = True
-        age_s = self.device.max_age_ns / 1e9
-        log.warning("%s: no answer for %g s: its values are too old to be used (`max_age`)", self.device.name, age_s)
-        self.inputs.send_bad(self.scans, now_ns(), BAD_TIMEOUT)
+        self._report_stale(now)
+        self.inputs.send_bad(self.scans, now, BAD_TIMEOUT)
         self.bus.scanned.set()
+
+    def _report_stale(self, now: int) -> None:
+        """Once a minute at most: a device that is always too slow does not fill the log."""
+        if now >= self.stale_again_ns:
+            self.stale_again_ns, self.stale_said = now + SAID_AGAIN_NS, True
+            name, age_s = self.device.name, self.device.max_age_ns / 1e9
+            hint = "where it is only slow, give it a longer `max_age`"
+            log.warning("%s: no answer for %g s: its values are too old to be used (%s)", name, age_s, hint)
+
+    def _report_fresh(self) -> None:
+        if self.stale_said:
+            log.info("%s: answers again", self.device.name)
+        self.stale_said = False
 
     # --- reports -----------------------------------------------------------------------------------------------------
 
@@ -161,7 +185,7 @@ class Station:
             self.said.add(error.text)
             hint = f" ({error.hint})" if error.hint else ""
             log.warning("%s: %s%s", self.device.name, error.text, hint)
-        self.up = self.stale = False
+        self.up = self.stale = self.stale_said = False
         self.inputs.forget()
         self.bus.scanned.set()
         self.bus.tell(DeviceReport(self.device.index, False, error.status, error.text, error.hint))

@@ -307,3 +307,16 @@ async def test_a_reaction_is_measured_from_the_inputs_arrival_to_the_confirmatio
     desk.want(valve=False)
     await desk.until(lambda: desk.station.settled)
     assert sum(desk.station.stats().reaction.counts) == 1, "what no input has caused is no reaction"
+
+
+async def test_a_process_that_has_slept_blames_no_device(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.driver.answers.clear()
+    station = desk.station
+    station.heard_ns -= station.device.max_age_ns
+    station.look_ns = now_ns() - 2 * fieldbus.ASLEEP_NS
+    station._look_at_age()
+    assert not station.stale, "the device has its turn first"
+    await desk.until(lambda: station.stale)
+    station.stale, station.stale_said = False, False
+    station._look_at_age()
+    assert caplog.text.count("too old to be used") == 1, "a slow device does not fill the log"
