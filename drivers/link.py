@@ -240,17 +240,17 @@ class _Wire(asyncio.Protocol):
         late = [key for key, (_, _, deadline_s, _) in self.pending.items() if deadline_s <= now]
         if late and self.link.depth.trying:
             self._end_trial()
+        for key in late:
+            self._miss(key, now)
+        if self.lost is None:
             self.pump()
-        else:
-            for key in late:
-                self._miss(key, now)
         if self.lost is None and self.pending:
             self._watch(min(deadline_s for _, _, deadline_s, _ in self.pending.values()), now)
 
     def _miss(self, key: int, now: float) -> None:
         """A request's deadline has passed."""
         if key not in self.pending:
-            return  # the connection was given up for another one
+            return  # it is asked again, or the connection was given up for another one
         batch, _, _, before = self.pending[key]
         stale = self.link.stale - before
         others_came = f"; it sent {stale} answers to what was not asked" if stale else ""
@@ -268,7 +268,6 @@ class _Wire(asyncio.Protocol):
             self.writing -= batch.write
             if not batch.done.done():
                 batch.done.set_exception(loss.error())
-            self.pump()
         else:
             self.lose(loss)
 

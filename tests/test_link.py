@@ -548,6 +548,30 @@ async def test_a_trial_that_ends_the_connection_repeats_no_write_that_was_sent(m
         assert peer.writes == [1] and peer.connections == 2
 
 
+async def test_a_write_that_is_not_answered_during_a_trial_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    async def no_writes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            key, payload = await letter(reader)
+            seen.append(payload)
+            if payload != b"write":
+                writer.write(HEAD.pack(key, len(payload)) + payload)
+
+    monkeypatch.setattr(depth, "GAIN", 0.0)
+    async with serving(no_writes) as port:
+        link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S, depth="auto")
+        await link.connect()
+        for _ in range(depth.ROUNDS):
+            await link.requests(ASKED)
+        link.depth.begin(0.0)
+        assert link.depth.trying
+        error = await refusal(link.request(b"write", timeout_s=SHORT_S, write=True))
+        assert error.text == f"{link.place} did not answer within {SHORT_S:g} s"
+        assert seen.count(b"write") == 1
+        await link.close()
+
+
 async def test_the_least_time_between_an_answer_and_the_next_request() -> None:
     loop = asyncio.get_running_loop()
     between: list[float] = []
