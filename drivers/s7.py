@@ -106,6 +106,7 @@ class S7Driver:
         self._values: list[Value | None] = [None] * len(points)
         self._statuses = [BAD_WAITING] * len(points)
         self._seen: dict[bytes, bytes] = {}  # each job's request and the last answer to it that refused nothing
+        self._sound: set[bytes] = set()  # the jobs of which every point was good in the last scan
         self._changed = False
         self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
         self._refused: set[int] = set()
@@ -201,6 +202,7 @@ class S7Driver:
         """Makes the jobs anew, without the points that were refused."""
         self._planned_pdu = self._codec.pdu
         self._seen.clear()
+        self._sound.clear()
         largest = largest_read(self._planned_pdu)
         wanted = set(range(len(self._points))) - self._refused
         for index in [index for index in wanted if self._places[index].size > largest]:
@@ -223,7 +225,11 @@ class S7Driver:
         values = job.values(message)
         if values is not None:
             self._seen[job.request] = answer
-            self._decode(job.plain, values, job.strings, message)
+            if job.run is not None and job.request in self._sound and not job.strings:
+                self._values[job.run], self._changed = values, True
+            else:
+                self._sound.add(job.request)
+                self._decode(job.plain, values, job.strings, message)
             return []
         self._seen.pop(job.request, None)
         refused: list[tuple[Item, int]] = []
@@ -257,6 +263,7 @@ class S7Driver:
     def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
         """This point alone is bad, and why."""
         point = self._points[index]
+        self._sound.clear()
         self._changed = self._changed or self._statuses[index] != status
         self._values[index], self._statuses[index] = None, status
         self.troubles[point.name] = f"{point.address}: {what}: {hint}"

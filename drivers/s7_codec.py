@@ -72,10 +72,15 @@ def fragments(message: bytes, tpdu_size: int = _LARGEST_TPDU) -> bytes:
     """A message in one DT, or in as many as TPDUs of `tpdu_size` bytes ask (their headers count); each in a TPKT."""
     room = tpdu_size - 3
     if len(message) <= room:
-        return frame(b"\x02\xf0\x80" + message)
+        return frame(_LAST_DT + message)
     parts = [message[at : at + room] for at in range(0, len(message), room)]
-    marks = [b"\x02\xf0\x00"] * (len(parts) - 1) + [b"\x02\xf0\x80"]  # bit 8: end of the message (EOT)
+    marks = [b"\x02\xf0\x00"] * (len(parts) - 1) + [_LAST_DT]  # bit 8: end of the message (EOT)
     return b"".join(frame(mark + part) for mark, part in zip(marks, parts, strict=True))
+
+
+_LAST_DT = b"\x02\xf0\x80"
+_WHOLE_ANSWER = (_LAST_DT + bytes((0x32, ACK_DATA)), _LAST_DT + bytes((0x32, ACK)))
+_SMALLEST_ANSWER = 17
 
 
 class Reader:
@@ -84,6 +89,11 @@ class Reader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._message = bytearray()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was begun that more bytes would end."""
+        return not self._buffer and not self._message
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(TPDU code, the S7 message of a DT or the whole TPDU of another). Raises FramingError."""
@@ -192,12 +202,22 @@ class ClientCodec:
         """(key, bytes to send); an S7 message gets the next PDU reference."""
         if request[0] != 0x32:
             return CONNECT, frame(request)
-        self._reference = self._reference % 0xFFFF + 1
-        message = request[:4] + self._reference.to_bytes(2, "big") + request[6:]
-        return self._reference, fragments(message, self._tpdu_size)
+        self._reference = reference = self._reference % 0xFFFF + 1
+        number = reference.to_bytes(2, "big")
+        if len(request) <= self._tpdu_size - 3:  # in one piece, as nearly always
+            return reference, _TPKT.pack(3, 0, 7 + len(request)) + _LAST_DT + request[:4] + number + request[6:]
+        return reference, fragments(request[:4] + number + request[6:], self._tpdu_size)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(key, answer): an S7 message, or the TPDU that answered the connection request. Raises FramingError."""
+        if (
+            data[4:9] in _WHOLE_ANSWER
+            and len(data) >= _SMALLEST_ANSWER
+            and data[:2] == b"\x03\x00"
+            and data[2] << 8 | data[3] == len(data)
+            and self._reader.empty
+        ):  # one answer in one piece, as nearly always
+            return [(data[11] << 8 | data[12], data[7:])]
         answers: list[tuple[int, bytes]] = []
         for code, content in self._reader.feed(data):
             if code == DT:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -31,14 +32,16 @@ class ReadJob(msgspec.Struct, frozen=True):
     """A read job, encoded once.
 
     `values` takes the values of all `plain` points out of the message that answers it, `strings` are (point, its part
-    of that message): None where an item was refused or is laid out in another way, then `parse` tells.
+    of that message): None where an item was refused or is laid out in another way, then `parse` tells. `run`: where
+    the `plain` points are one run of all points, in order.
     """
 
     request: bytes
     items: tuple[Item, ...]
     plain: tuple[int, ...]
     strings: tuple[tuple[int, slice], ...]
-    values: Callable[[bytes], list[Any] | None]
+    values: Callable[[bytes], Sequence[Any] | None]
+    run: slice | None
 
     def parse(self, message: bytes) -> list[tuple[int, bytes]]:
         """(return code, data) of each item. Raises JobRefused, FramingError."""
@@ -149,16 +152,26 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
         strings += [(index, slice(part.start + at, part.stop + at)) for index, part in item.strings]
         at += item.area.count
     unpack, size, start = unpacker(fields), at, s7.read_answer_start(len(items), at)
-    expected = [s7.good_item(item.area.count) for item in items]
-    wanted = [place for place in range(len(fields)) if place not in heads]
+    expected = tuple(s7.good_item(item.area.count) for item in items)
+    heads_of, values_of = _picked(heads), _picked([place for place in range(len(fields)) if place not in heads])
 
-    def values(message: bytes) -> list[Any] | None:
+    def values(message: bytes) -> Sequence[Any] | None:
         if len(message) != size or message[6 : s7.READ_ANSWER] != start or message[1] != s7.ACK_DATA:
             return None
         found = unpack(message)
-        return [found[place] for place in wanted] if [found[place] for place in heads] == expected else None
+        return values_of(found) if heads_of(found) == expected else None
 
-    return ReadJob(s7.read_request([item.area for item in items]), items, tuple(plain), tuple(strings), values)
+    first = plain[0] if plain else 0
+    run = slice(first, first + len(plain)) if plain == list(range(first, first + len(plain))) else None
+    request = s7.read_request([item.area for item in items])
+    return ReadJob(request, items, tuple(plain), tuple(strings), values, run)
+
+
+def _picked(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes these places out of a sequence."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda found: tuple(found[place] for place in places)
 
 
 def _field(at: Place, area: Area, start: int) -> Field:
