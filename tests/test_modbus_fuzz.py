@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers import link as link_module
 from drivers import modbus_codec as modbus
 from drivers import modbus_rtu as rtu
 from drivers.driver import DeviceError, Point
@@ -21,6 +20,7 @@ from drivers.modbus import ModbusDriver
 from drivers.modbus_rtu import RtuCodec
 from drivers.modbus_settings import ModbusSettings, Serial
 from drivers.value import BAD_TIMEOUT, GOOD, parse_type
+from drivers.wire import MOST_STALE
 
 COUNT, BLOCK = 40, 10
 POINTS = [Point(f"device.{at}", f"holding:{at}", parse_type("uint16"), True) for at in range(COUNT)]
@@ -261,7 +261,7 @@ async def test_a_flood_of_answers_that_nobody_asked_for_is_ended(asked: bool) ->
     peer = Peer(serial=False)
     driver = driver_of(peer, 1)
     await driver.connect()
-    flood = b"".join(modbus.frame(0xFFFF, b"\1\3\2\0\0") for _ in range(link_module.MOST_STALE // 2 + 1))
+    flood = b"".join(modbus.frame(0xFFFF, b"\1\3\2\0\0") for _ in range(MOST_STALE // 2 + 1))
     if asked:
         peer.moods = [(lambda *_: [flood, flood], False)]
         with pytest.raises(DeviceError, match="answers to what was not asked"):
