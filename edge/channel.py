@@ -7,6 +7,9 @@ descriptor the first part carries. It arrives whole or not at all, as any other.
 import array
 import os
 import socket
+import sys
+from fcntl import ioctl
+from termios import FIONREAD
 
 MAX_INLINE = 180_000
 """A larger packet does not pass a SEQPACKET socket with the buffers that every user may have."""
@@ -19,6 +22,7 @@ _FIRST_PART = 60_000
 
 _BUFFER = 4 << 20
 _DRAIN = 512
+_NO_BYTES = bytes(4)
 _DESCRIPTORS = socket.CMSG_SPACE(array.array("i").itemsize)
 
 _room = bytearray(MAX_INLINE)
@@ -64,18 +68,27 @@ def _send_large(end: socket.socket, packet: bytes) -> None:
 
 
 def drain(end: socket.socket, limit: int = _DRAIN) -> list[bytes]:
-    """The packets that have come, at most `limit`; never waits."""
+    """The packets that have come, at most `limit`; never waits. What comes meanwhile is left for the next time."""
     packets: list[bytes] = []
-    while len(packets) < limit:
-        try:
-            size, carried, _, _ = end.recvmsg_into(_rooms, _DESCRIPTORS)
-        except OSError:
-            break
-        if not size:
-            break
-        packet = bytes(_seen[:size])
-        packets.append(packet + _from_memory(carried) if carried else packet)
+    try:
+        unread = _unread(end)
+        while unread > 0 and len(packets) < limit:
+            if unread < _FIRST_PART:  # then none of them is large
+                size = end.recv_into(_room)
+                packets.append(bytes(_seen[:size]))
+            else:
+                size, carried, _, _ = end.recvmsg_into(_rooms, _DESCRIPTORS)
+                packet = bytes(_seen[:size])
+                packets.append(packet + _from_memory(carried) if carried else packet)
+            unread -= size
+    except OSError:
+        pass
     return packets
+
+
+def _unread(end: socket.socket) -> int:
+    """How many bytes wait at this end, in all packets together (unix(7), SIOCINQ): no exception says that none does."""
+    return int.from_bytes(ioctl(end, FIONREAD, _NO_BYTES), sys.byteorder)
 
 
 def _from_memory(carried: list[tuple[int, int, bytes]]) -> bytes:

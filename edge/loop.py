@@ -97,10 +97,11 @@ class Loop:
         came = {number for number, _ in self.incoming.poll(0)}
         if not came:
             return inputs
+        due_ns = self.due_ns(cycle)
         for place, bus in enumerate(self.sockets.fieldbuses):
             for packet in channel.drain(bus) if bus.fileno() in came else ():
                 if packet[0] == INPUT:
-                    self._arrived(packet, self.due_ns(cycle))
+                    self._arrived(packet, due_ns)
                 elif packet[0] == 0 and self._hello(packet, place):
                     continue
                 inputs.append(packet)
