@@ -63,6 +63,11 @@ class Link:
         """Whether requests can be sent: connected, and the handshake done."""
         return self._wire is not None and self._wire.lost is None and self._attempt is None
 
+    @property
+    def tried(self) -> bool:
+        """Whether the connection was lost while a greater depth was tried: it will not be tried again."""
+        return self._wire is not None and self._wire.lost is not None and self._wire.lost.tried
+
     async def connect(self, handshake: "Handshake | None" = None) -> None:
         """Connects within `timeout_s`, handshake included; who comes meanwhile waits for the same attempt.
 

@@ -192,9 +192,28 @@ class ModbusDriver:
         began_ns = time.time_ns()
         if self._partial:
             await self._retry()
-        answers = await self._ask(self._requests, timeout_s=self._settings.timeout)
-        if answers == self._seen:
-            return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
+        try:
+            answers = await self._ask(self._requests, timeout_s=self._settings.timeout)
+            if answers == self._seen:
+                return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
+            values, refused = self._taken(answers)
+        except DeviceError:
+            if not self._link.tried:
+                raise
+            await self.connect()
+            return await self.scan()
+        self._seen = [] if refused else answers  # a refused read is looked at in each scan
+        if refused or self._partial:
+            statuses = self._judged(values, await self._narrow(refused, values))
+        else:
+            statuses = self._good
+            if self.troubles:
+                self.troubles = {}
+        self._last = Scan(values, statuses, began_ns)
+        return self._last
+
+    def _taken(self, answers: Sequence[bytes]) -> tuple[list[Any], list[tuple[_Read, int]]]:
+        """All values, and the reads that were refused; answers as in the last scan are not looked at."""
         values = list(self._last.values)
         refused: list[tuple[_Read, int]] = []
         for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
@@ -206,15 +225,7 @@ class ModbusDriver:
                 read.put(data, values)
             else:
                 refused.append((read, data))
-        self._seen = [] if refused else answers  # a refused read is looked at in each scan
-        if refused or self._partial:
-            statuses = self._judged(values, await self._narrow(refused, values))
-        else:
-            statuses = self._good
-            if self.troubles:
-                self.troubles = {}
-        self._last = Scan(values, statuses, began_ns)
-        return self._last
+        return values, refused
 
     def _judged(self, values: list[Value | None], transient: dict[int, _Refusal]) -> Sequence[int]:
         """The points' statuses; what is refused has no value, and is spoken of."""

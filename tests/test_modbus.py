@@ -66,7 +66,7 @@ class Device:
         self.asked: list[tuple[int, int, int]] = []
         self.refuse: Callable[[int, int, int], int | None] = lambda function, start, count: None
         self.codec, self.place, self.depth, self.delay_s, self.up = None, "device:502", Depth(1), 0.0, True
-        self.users: set[object] = set()
+        self.tried, self.users = False, set[object]()
         self.session = Session({1: self.plc.memory})
         self.driver = ModbusDriver(self.settings, points, {self.settings.connection: self})  # type: ignore[dict-item]
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drivers import depth as depth_module
 from drivers import modbus_codec as modbus
 from drivers import modbus_rtu as rtu
 from drivers.driver import DeviceError, Point
@@ -254,6 +255,32 @@ def confirmed(mood: Mood, peer: Peer, driver: ModbusDriver) -> bool:
     request = modbus.write_request(1, modbus.WRITE_REGISTERS, 1, 2, b"\0\5\0\6")
     frame = rtu.frame(request) if peer.serial else modbus.frame(driver._link.codec._transaction, request)  # type: ignore
     return peer.right(frame) in b"".join(mood(peer, frame, peer.right(frame)))
+
+
+async def test_a_device_that_mixes_up_what_it_is_asked_at_once_costs_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Confused(Peer):
+        def hear(self, wire: Any, data: bytes) -> None:
+            if len(data) == 12:
+                super().hear(wire, data)
+                return
+            self.together += 1
+            for at in range(0, len(data), 12):
+                other = data[at : at + 11] + bytes((data[at + 11] - 1,))  # a register too few
+                wire.data_received(self.right(other))
+
+        together = 0
+
+    monkeypatch.setattr(depth_module, "GAIN", 0.0)
+    peer = Confused(serial=False)
+    driver = driver_of(peer, "auto")
+    await driver.connect()
+    for peer.scan in range(depth_module.ROUNDS * 3):
+        assert list((await driver.scan()).values) == [peer.value(at) for at in range(COUNT)]
+    assert (peer.connections, driver._link.depth.proven, driver._link.depth.trial) == (2, 1, 1)
+    assert peer.together == 1
+    await driver.close()
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["while it is asked", "while nothing is asked"])
