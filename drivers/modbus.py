@@ -120,6 +120,7 @@ class ModbusDriver:
         self._requests: list[bytes] = []
         self._seen: list[bytes] = []  # the last answers, one a read; empty where all must be taken anew
         self._good = (GOOD,) * len(points)
+        self._every = slice(0, len(points))
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
@@ -214,18 +215,21 @@ class ModbusDriver:
 
     def _taken(self, answers: Sequence[bytes]) -> tuple[list[Any], list[tuple[_Read, int]]]:
         """All values, and the reads that were refused; answers as in the last scan are not looked at."""
-        values = list(self._last.values)
+        values: list[Any] | None = None
         refused: list[tuple[_Read, int]] = []
         for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
             if answer == before:
                 continue
             whole = len(answer) == read.length and answer[:3] == read.head
             data = answer[3:] if whole else self._data(read.request, answer)
-            if isinstance(data, bytes):
-                read.put(data, values)
-            else:
+            if isinstance(data, int):
                 refused.append((read, data))
-        return values, refused
+            elif read.run == self._every:
+                values = read.unpack(data)
+            else:
+                values = list(self._last.values) if values is None else values
+                read.put(data, values)
+        return list(self._last.values) if values is None else values, refused
 
     def _judged(self, values: list[Value | None], transient: dict[int, _Refusal]) -> Sequence[int]:
         """The points' statuses; what is refused has no value, and is spoken of."""
