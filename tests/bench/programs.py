@@ -19,6 +19,8 @@ from typing import Any
 from tests.bench.case import Unavailable
 
 ROOM = Path("build") / "bench"
+LOG = ROOM / "peers.log"
+"""What they say to their standard error."""
 PEERS = Path(__file__).parent / "peers"
 MODULES = Path(__file__).parent.parent / "peers" / "node_modules"
 PATIENCE_S = 30.0
@@ -33,7 +35,9 @@ class Program:
         self.name = Path(str(command[1] if str(command[0]) in ("node", sys.executable) else command[0])).name
         pipe = subprocess.PIPE
         words = [str(word) for word in command]
-        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, start_new_session=True)  # Ctrl-C is not for it
+        ROOM.mkdir(parents=True, exist_ok=True)
+        with LOG.open("ab") as log:  # Ctrl-C is not for it: hence a session of its own
+            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=log, start_new_session=True)
         self.pid = self.process.pid
         self.rest = b""
 
@@ -45,7 +49,7 @@ class Program:
                 raise RuntimeError(f"{self.name} says nothing for {patience_s:g} s")
             more = os.read(self.process.stdout.fileno(), 1 << 16)
             if not more:
-                raise RuntimeError(f"{self.name} has ended")
+                raise RuntimeError(f"{self.name} has ended: see {LOG}")
             self.rest += more
         line, _, self.rest = self.rest.partition(b"\n")
         return line.decode()
