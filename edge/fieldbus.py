@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
-from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Value, is_good
+from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Scan, Value, is_good
 from edge import channel
 from edge.cell import Cell, Device
 from edge.clock import GRAIN_NS, Timer, now_ns
@@ -31,6 +31,9 @@ PRIORITY = 70
 FAILSAFE_DEADLINE_S = 1.5
 ASLEEP_NS = 50_000_000
 """A call that comes so late means that this process itself did not run."""
+
+PATIENCE_NS = 1_250_000_000
+"""A device whose values are too old for so long is lost, though its `timeout` be longer."""
 
 SAID_AGAIN_NS = 60_000_000_000
 FIRST_RETRY_S, LAST_RETRY_S = 0.2, 10.0
@@ -116,21 +119,27 @@ class Station:
         self.took.add(ended_ns - began_ns)
         self.heard_ns = ended_ns if scan.heard_ns is None else scan.heard_ns
         self.scans += 1
-        if not self.up:
-            self._report_found()
-        if self.stale and ended_ns < self.heard_ns + self.device.max_age_ns:
-            self.stale = False
-            self._report_fresh()
-        if self.driver.troubles != self.troubles:
-            self._report_troubles(scan.statuses)
-        if not self.stale:
-            if self.inputs.take(scan):
-                self.outputs.show(scan.values)
-            self.inputs.send(self.scans, self.heard_ns)
+        if ended_ns < self.heard_ns + self.device.max_age_ns:
+            self._take(scan)
+        else:
+            self.inputs.forget()
         if not self.watched:
             self._watch_age()
         self.bus.scanned.set()
         return scan.changed
+
+    def _take(self, scan: Scan) -> None:
+        """Values that may be used, from a device that is there."""
+        if not self.up:
+            self._report_found()
+        if self.stale:
+            self.stale = False
+            self._report_fresh()
+        if self.driver.troubles != self.troubles:
+            self._report_troubles(scan.statuses)
+        if self.inputs.take(scan):
+            self.outputs.show(scan.values)
+        self.inputs.send(self.scans, self.heard_ns)
 
     # --- no value is used that is older than its limit ---------------------------------------------------------------
 
@@ -157,7 +166,16 @@ class Station:
         self.stale = True
         self._report_stale(now)
         self.inputs.send_bad(self.scans, now, BAD_TIMEOUT)
+        self.bus.timer.at(now + PATIENCE_NS, self._look_whether_lost)
         self.bus.scanned.set()
+
+    def _look_whether_lost(self) -> None:
+        """Its connection may be given more time yet, but for the recipe the device is lost."""
+        silent_ns = now_ns() + GRAIN_NS - self.heard_ns
+        if self.up and self.stale and silent_ns >= self.device.max_age_ns + PATIENCE_NS:
+            text = f"no answer for {silent_ns / 1e9:.1f} s"
+            hint = "is the device running? where it is only slow, give it a longer `max_age`"
+            self._report_lost(DeviceError(text, hint, status=BAD_TIMEOUT))
 
     def _report_stale(self, now: int) -> None:
         """Once a minute at most: a device that is always too slow does not fill the log."""

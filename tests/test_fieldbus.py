@@ -320,3 +320,18 @@ async def test_a_process_that_has_slept_blames_no_device(desk: Desk, caplog: pyt
     station.stale, station.stale_said = False, False
     station._look_at_age()
     assert caplog.text.count("too old to be used") == 1, "a slow device does not fill the log"
+
+
+async def test_a_device_that_stays_silent_is_lost_though_its_request_may_still_wait(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fieldbus, "PATIENCE_NS", 50_000_000)
+    desk.driver.answers.clear()
+    await desk.until(lambda: desk.station.up is False)
+    desk.take()
+    lost = [one for one in desk.heard if isinstance(one, DeviceReport)][-1]
+    assert (lost.up, lost.status) == (False, BAD_TIMEOUT) and lost.text.startswith("no answer for 0.")
+    desk.driver.answers.set()
+    await desk.until(lambda: desk.station.up)
+    desk.take()
+    assert [one for one in desk.heard if isinstance(one, DeviceReport)][-1].up
