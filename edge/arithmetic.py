@@ -4,6 +4,7 @@ A bad value makes a result unknown, and so does a division by zero or an overflo
 IEEE 754 doubles; nothing here depends on the platform.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +64,17 @@ def clamp(value: Any, low: Any, high: Any) -> Any:
     return None if value is None or low is None or high is None else max(low, min(value, high))
 
 
+def rounded(a: Any) -> Any:
+    """The nearest whole number; a half goes away from zero."""
+    if a is None:
+        return None
+    whole = math.trunc(a)
+    return whole if abs(a - whole) < 0.5 else whole + (1 if a > 0 else -1)
+
+
 CALLED: dict[str, Any] = {
-    called.__name__: called for called in (add, subtract, multiply, divide, negative, absolute, minimum, maximum, clamp)
+    called.__name__: called
+    for called in (add, subtract, multiply, divide, negative, absolute, rounded, minimum, maximum, clamp)
 }
 OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {"+": add, "-": subtract, "*": multiply, "/": divide}
 

@@ -40,9 +40,12 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, variables, clock (cycles while it acts) and the levels that it gives.
 
     A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
-    commit that must be durable before it acts; `cause_say` says why it is in its state. `safe`: after a power loss its
-    outputs stay at failsafe until a restart (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it
-    counts only with the recipe of this `hash` and the tags of this checksum (0: of an older edge).
+    commit that must be durable before it acts; `cause_say` says why it is in its state. After a power loss it is `safe`
+    until a restart is through: what its steps had set stays at failsafe; and `barred` until it is commanded: what its
+    handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
+    recipe of this `hash` and the tags of this checksum (0: of an older edge).
+
+    `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began.
     """
 
     batch: str
@@ -56,6 +59,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     clock: int = 0
     needs: int = 0
     safe: bool = False
+    barred: bool = False
     set: dict[int, Value] = {}
     handler: dict[int, Value] = {}
     during: dict[int, Value] = {}
@@ -64,6 +68,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
     unknown_since: dict[int, int] = {}
+    blind: dict[int, int] = {}
 
 
 class Alarm(msgspec.Struct, frozen=True):

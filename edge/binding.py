@@ -172,6 +172,10 @@ class Binding:
                 return None
             return Level(tag.index, whole(value.constant, tag))
         self._within_range(value, tag, node)
+        if tag.type.kind == "int" and tag.scale is None and not value.whole:
+            said, unit = value.text, f" in {tag.unit}" if tag.unit else ""
+            message = f"{tick(said)} may not be whole{unit}, and `{tag.name}` is {tag.type.name}: it is rounded"
+            self.problems.warning(node, "not-whole", message, f"write {tick(f'round({said})')} where that is meant")
         return Level(tag.index, value.code)
 
     def _within_range(self, value: Compiled, tag: Tag, node: Node) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from drivers.value import Value
-from edge.arithmetic import CALLED, MOST, OPERATIONS, absolute, negative, range_of, range_of_call, verdict_of
+from edge.arithmetic import CALLED, MOST, OPERATIONS, absolute, negative, range_of, range_of_call, rounded, verdict_of
 from edge.grammar import Tree
 from edge.program import Code
 from edge.source import Place, Problems, suggest, tick
@@ -23,7 +23,10 @@ Type = Literal["bool", "number", "text"]
 
 
 class Symbol(msgspec.Struct, frozen=True):
-    """What a name stands for: a tag (`index` in `Cell.tags`) or a variable (`index` in `Recipe.variables`)."""
+    """What a name stands for: a tag (`index` in `Cell.tags`) or a variable (`index` in `Recipe.variables`).
+
+    `whole`: it is always a whole number in its unit.
+    """
 
     kind: Literal["tag", "variable"]
     index: int
@@ -31,12 +34,13 @@ class Symbol(msgspec.Struct, frozen=True):
     unit: Unit = NONE
     low: float | None = None
     high: float | None = None
+    whole: bool = False
 
 
 Locate = Callable[[int, int], Place]
 """Start and length of a part in its text -> where it stands."""
 
-ARGUMENTS = {"min": (2, 100), "max": (2, 100), "abs": (1, 1), "clamp": (3, 3), "good": (1, 1)}
+ARGUMENTS = {"min": (2, 100), "max": (2, 100), "abs": (1, 1), "round": (1, 1), "clamp": (3, 3), "good": (1, 1)}
 """The functions, and how many arguments each takes at least and at most."""
 
 _WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
@@ -45,7 +49,7 @@ _WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "
 class _Term(msgspec.Struct, frozen=True):
     """A checked part: `ref` is its name or literal in the code. `bare`: a constant that was written without a unit.
 
-    The range of a bool is 0 to 1. `certain`: it is never unknown.
+    The range of a bool is 0 to 1. `certain`: it is never unknown. `whole`: a number that is whole in its unit.
     """
 
     ref: str
@@ -57,6 +61,7 @@ class _Term(msgspec.Struct, frozen=True):
     constant: Value | None = None
     bare: bool = False
     certain: bool = False
+    whole: bool = False
 
 
 class Checker:
@@ -175,7 +180,7 @@ class Checker:
             self.variables.add(symbol.index)
         low, high = (0, 1) if symbol.type == "bool" else (symbol.low, symbol.high)
         ref = f"{'t' if symbol.kind == 'tag' else 'p'}{symbol.index}"
-        return _Term(ref, symbol.type, tree, symbol.unit, low, high)
+        return _Term(ref, symbol.type, tree, symbol.unit, low, high, whole=symbol.whole)
 
     def _made(self, code: str, term: _Term, parts: list[_Term]) -> _Term | None:
         """A part that `code` computes from others: at once where all are constants, else in the function."""
@@ -284,7 +289,8 @@ class Checker:
         name = f"r{len(self._lines)}"
         self._lines.append(f"{name} = {OPERATIONS[op].__name__}({term.ref}, {number!r})")
         low, high = range_of(op, (term.low, term.high), (number, number))
-        return msgspec.structs.replace(term, ref=name, low=low, high=high)
+        whole = term.whole and op == "*" and isinstance(number, int)
+        return msgspec.structs.replace(term, ref=name, low=low, high=high, whole=whole)
 
     def _aligned(self, terms: list[_Term]) -> list[_Term] | None:
         """Numbers in one unit: that of the first that is no constant, else the smallest that a constant has."""
@@ -325,7 +331,7 @@ class Checker:
         term = terms[0]
         if term.unit.offset and term.constant is None:
             return self._no_scale(term)
-        made = _Term("", "number", tree, term.unit, negative(term.high), negative(term.low))
+        made = _Term("", "number", tree, term.unit, negative(term.high), negative(term.low), whole=term.whole)
         return self._made(f"negative({term.ref})", made, terms)
 
     def _no_scale(self, term: _Term) -> None:
@@ -347,9 +353,8 @@ class Checker:
     def _operated(self, op: str, a: _Term, b: _Term, unit: Unit) -> _Term | None:
         tree = Tree("sum", a.tree.start, b.tree.end)
         low, high = range_of(op, (a.low, a.high), (b.low, b.high))
-        return self._made(
-            f"{OPERATIONS[op].__name__}({a.ref}, {b.ref})", _Term("", "number", tree, unit, low, high), [a, b]
-        )
+        term = _Term("", "number", tree, unit, low, high, whole=a.whole and b.whole and op != "/")
+        return self._made(f"{OPERATIONS[op].__name__}({a.ref}, {b.ref})", term, [a, b])
 
     def _added(self, op: str, a: _Term, b: _Term) -> _Term | None:
         if a.unit.dimension == KELVIN.dimension or b.unit.dimension == KELVIN.dimension:
@@ -421,10 +426,13 @@ class Checker:
             return None
         if name == "abs":
             return self._abs(tree, aligned)
+        if name == "round":
+            return self._round(tree, aligned)
         low, high = range_of_call(name, [(term.low, term.high) for term in aligned])
         called = {"min": "minimum", "max": "maximum", "clamp": "clamp"}[name]
         code = f"{called}({', '.join(term.ref for term in aligned)})"
-        return self._made(code, _Term("", "number", tree, aligned[0].unit, low, high), aligned)
+        whole = all(term.whole for term in aligned)
+        return self._made(code, _Term("", "number", tree, aligned[0].unit, low, high, whole=whole), aligned)
 
     def _good(self, tree: Tree) -> _Term | None:
         argument = tree.args[0]
@@ -444,7 +452,13 @@ class Checker:
             return self._no_scale(term)
         ends = sorted((absolute(term.low), absolute(term.high))) if None not in (term.low, term.high) else (0, None)
         low = 0 if term.low is None or term.high is None or term.low <= 0 <= term.high else ends[0]
-        return self._made(f"absolute({term.ref})", _Term("", "number", tree, term.unit, low, ends[1]), terms)
+        made = _Term("", "number", tree, term.unit, low, ends[1], whole=term.whole)
+        return self._made(f"absolute({term.ref})", made, terms)
+
+    def _round(self, tree: Tree, terms: list[_Term]) -> _Term | None:
+        term = terms[0]
+        made = _Term("", "number", tree, term.unit, rounded(term.low), rounded(term.high), whole=True)
+        return self._made(f"rounded({term.ref})", made, terms)
 
 
 _PLAIN = parse_unit("K")
@@ -456,7 +470,8 @@ def _is_step(term: _Term) -> bool:
 
 
 def _constant(value: float, tree: Tree, unit: Unit, *, bare: bool) -> _Term:
-    return _Term(repr(value), "number", tree, unit, value, value, value, bare=bare, certain=True)
+    whole = float(value).is_integer()
+    return _Term(repr(value), "number", tree, unit, value, value, value, bare=bare, certain=True, whole=whole)
 
 
 def _unless_unknown(terms: list[_Term], code: str) -> str:

@@ -103,6 +103,7 @@ class Commands:
             for device in sequence.recipe.devices:
                 self._reach(device)
             self._ready(sequence)
+        batch.barred = False
         cause = {"en": command.cause} if command.cause else words.commanded(command.do, command.by)
         self.control.change(sequence, command.do, cause, command.by)
 

@@ -69,12 +69,15 @@ class Control:
         batch.handling = None
         self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
         acted, batch.state, batch.cause_say = batch.state in states.ACTING, new, cause
+        if batch.blind and new not in states.ACTING:
+            batch.blind.clear()
+            self.alarms.clear_all(f"batch:{batch.batch}:no-value:")
         if new in states.ACTING and not acted:
             batch.needs = self.state.next_commit
         if new in ("restarting", "running"):
             batch.handler.clear()
         if new == "running":
-            batch.safe = False
+            batch.safe = batch.barred = False
         if new == "restarting":
             if batch.body is not None:
                 sequence.again(batch.body)
@@ -134,8 +137,8 @@ class Control:
         recipe = self.plan.recipes.get(batch.recipe)
         if recipe is None or batch.batch in self.state.batches:
             return
-        batch.needs, batch.safe = 0, True
-        batch.unknown_since = {}
+        batch.needs, batch.safe, batch.barred = 0, True, True
+        batch.handler, batch.unknown_since, batch.blind = {}, {}, {}
         changed = self._changed(batch, recipe)
         if changed:
             self._forget(batch, recipe)
@@ -157,6 +160,7 @@ class Control:
         elif recipe.after_power_loss == "abort":
             self.change(sequence, "abort", say, "edge")
         elif recipe.after_power_loss == "resume":
+            batch.barred = False  # its engineer has commanded it beforehand
             self.change(sequence, "restart", words.RESUMED, "edge")
 
     def _changed(self, batch: BatchState, recipe: Recipe) -> Texts | None:

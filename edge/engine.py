@@ -147,7 +147,7 @@ class Engine:
                 self.control.change(sequence, "finish", words.FINISHED, "recipe")
             elif batch.state == "pausing" and halted(batch.body):
                 self.control.change(sequence, "done", batch.cause_say, "edge")
-        if sequence.faults or sequence.touched:
+        if sequence.faults or sequence.touched or sequence.mended:
             self._settle(sequence)
 
     def _interlock(self, sequence: Sequence, number: int, interlock: Interlock, tripped: Value | None) -> None:
@@ -181,11 +181,14 @@ class Engine:
 
     def _settle(self, sequence: Sequence) -> None:
         """What came of the steps: faults change the batch's state, levels go to their tags."""
+        name = sequence.batch.batch
+        for fault in sequence.mended:
+            self.alarms.clear(fault.key(name))
         for fault in sequence.faults:
-            name = sequence.batch.batch
-            self.alarms.raise_alarm(f"batch:{name}:{fault.kind}", fault.kind, fault.say, batch=name, tag=fault.tag)
+            self.alarms.raise_alarm(fault.key(name), fault.kind, fault.say, batch=name, tag=fault.tag)
             if fault.do:
                 self.control.change(sequence, fault.do, fault.say, "recipe")
+        sequence.mended.clear()
         sequence.faults.clear()
         self.levels.settle(sequence.touched)
         sequence.touched.clear()

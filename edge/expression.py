@@ -47,13 +47,15 @@ def _symbol(tag: Tag) -> Symbol:
         ends = [from_raw(end, tag.scale) for end in (tag.type.low, tag.type.high)]
         bounds = sorted(end for end in ends if isinstance(end, int | float))
         low, high = bounds[0] if low is None else low, bounds[-1] if high is None else high
-    return Symbol("tag", tag.index, "number", parse_unit(tag.unit), low, high)
+    whole = tag.type.kind == "int" and tag.scale is None
+    return Symbol("tag", tag.index, "number", parse_unit(tag.unit), low, high, whole)
 
 
 class Compiled(msgspec.Struct, frozen=True):
     """A checked expression.
 
     `low` and `high` bound a number, `always` is what a condition is, while every tag is in its range; None: not known.
+    `whole`: a number that is sure to be whole.
     `constant` is its value where it reads nothing. `tags` and `variables` are what it reads, `places` where it first
     reads each tag.
     """
@@ -63,6 +65,7 @@ class Compiled(msgspec.Struct, frozen=True):
     unit: Unit
     low: float | None
     high: float | None
+    whole: bool
     always: bool | None
     constant: Value | None
     tags: tuple[int, ...]
@@ -88,29 +91,12 @@ def compile_expression(
     def locate(at: int, length: int) -> Place:
         return origin(node, at, length, problems)
 
-    return _parsed(node.text, scope, problems, locate, expect, unit)
-
-
-def compile_text(
-    text: str, place: Place, scope: Scope, problems: Problems, *, expect: Type | None = None, unit: Unit | None = None
-) -> Compiled | None:
-    """As `compile_expression`, of a text that stands at a place as it is."""
-
-    def locate(at: int, length: int) -> Place:
-        return Place(place.file, place.line, place.column + at, max(1, length))
-
-    return _parsed(text, scope, problems, locate, expect, unit)
-
-
-def _parsed(
-    text: str, scope: Scope, problems: Problems, locate: Locate, expect: Type | None, unit: Unit | None
-) -> Compiled | None:
     try:
-        tree = parse(text)
+        tree = parse(node.text)
     except SyntaxFault as fault:
         place = locate(fault.start, fault.end - fault.start)
         return problems.error(place, "expression-syntax", fault.message, fault.hint)
-    return _compile(text, tree, scope, problems, locate, expect, unit)
+    return _compile(node.text, tree, scope, problems, locate, expect, unit)
 
 
 def _compile(
@@ -135,6 +121,7 @@ def _compile(
         unit=result.unit,
         low=None if is_bool else result.low,
         high=None if is_bool else result.high,
+        whole=result.whole,
         always=bool(result.low) if is_bool and result.low == result.high else None,
         constant=result.constant,
         tags=tuple(sorted(checker.tags)),

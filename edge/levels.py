@@ -43,6 +43,5 @@ class Levels:
             return self.state.manual.get(tag, failsafe)
         if tag in batch.during and batch.state in states.ACTING and not batch.needs:
             return batch.during[tag]
-        if batch.safe:
-            return failsafe
-        return batch.handler.get(tag, batch.set.get(tag, failsafe))
+        rest = failsafe if batch.safe else batch.set.get(tag, failsafe)
+        return rest if batch.barred else batch.handler.get(tag, rest)

@@ -158,7 +158,7 @@ class Answered(msgspec.Struct, frozen=True, tag="answered"):
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
-    """`kind` is interlock, device-lost, timeout, refused, phase-failed, power-loss, stood-still or record.
+    """`kind` is interlock, device-lost, timeout, no-value, refused, phase-failed, power-loss, stood-still or record.
 
     `say` is for the operator; `detail` is the driver's own text and hint, for a technician.
     """

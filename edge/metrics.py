@@ -19,7 +19,9 @@ from edge import __version__
 from edge.messages import BOUNDS_S, Times
 from edge.view import View
 
-ALARM_KINDS = ("interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss", "stood-still", "record")
+ALARM_KINDS = (
+    "interlock", "device-lost", "timeout", "no-value", "refused", "phase-failed", "power-loss", "stood-still", "record"
+)  # fmt: skip
 
 
 class ViewCollector(Collector):

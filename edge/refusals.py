@@ -114,6 +114,7 @@ CONFIRM = texts(
 )
 IS_BOOL = texts("it is true or false", "c'est vrai ou faux", "القيمة صح أو خطأ")
 IS_NUMBER = texts("it is a number", "c'est un nombre", "القيمة رقم")
+IS_WHOLE = texts("it is a whole number", "c'est un nombre entier", "القيمة رقم صحيح")
 IS_TEXT = texts("it is a text", "c'est un texte", "القيمة نص")
 
 

@@ -9,27 +9,42 @@ import msgspec
 
 from drivers.value import Value
 from edge import refusals, words
+from edge.arithmetic import rounded
 from edge.batch import BatchState, BranchState, State
 from edge.cell import Tag
 from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
 from edge.program import Branch, Code, Level, Plan, Recipe, Repeat, Run, Step, Texts
 from edge.refusals import Refused
 
+BLIND_S = 2.0
+"""So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
+
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("" for a handler: go on)."""
+    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("": go on).
+
+    A batch has one alarm of each kind, or, where `step` is given, one for each step (by its index).
+    """
 
     do: str
     kind: str
     say: Texts
     tag: str = ""
+    step: int | None = None
+
+    def key(self, batch: str) -> str:
+        """The key of its alarm."""
+        return f"batch:{batch}:{self.kind}" + ("" if self.step is None else f":{self.step}")
 
 
-def fit(tag: Tag, value: Value) -> Value:
-    """A value as `tag` can have it: whole for an integer type, within range. Raises Refused."""
+def fit(tag: Tag, value: Value, *, calculated: bool = False) -> Value:
+    """A value as `tag` can have it: whole for an integer type, within range. Raises Refused.
+
+    What was `calculated` is rounded for an integer type, a half away from zero.
+    """
     kind = tag.type.kind
     if kind in ("bool", "string"):
         if isinstance(value, bool) != (kind == "bool") or isinstance(value, str) != (kind == "string"):
@@ -44,9 +59,18 @@ def fit(tag: Tag, value: Value) -> Value:
         low = tag.type.low
     if high is None and tag.scale is None:
         high = tag.type.high
-    if not (low is None or low <= value) or not (high is None or value <= high):
+    if not _between(low, value, high):
         raise _misfit(tag, value, refusals.span(low, high, tag.unit))
-    return round(value) if kind == "int" and tag.scale is None else float(value)
+    fitted = rounded(value) if kind == "int" and tag.scale is None else float(value)
+    if not _between(low, fitted, high):
+        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
+    if fitted != value and not calculated:
+        raise _misfit(tag, value, refusals.IS_WHOLE)
+    return fitted
+
+
+def _between(low: float | None, value: float, high: float | None) -> bool:
+    return (low is None or low <= value) and (high is None or value <= high)
 
 
 def _misfit(tag: Tag, value: Value, wanted: Texts) -> Refused:
@@ -67,9 +91,10 @@ def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
 class Sequence:
     """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs.
 
-    `faults` gathers what must change the batch's state, `touched` the tags whose level may have changed; the engine
-    takes both after each turn. `clock` is the batch's own; in a handler it is the cell's cycles, since its batch stands
-    still.
+    `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
+    whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
+    unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
+    is the cell's cycles, since its batch stands still.
     """
 
     def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
@@ -82,6 +107,9 @@ class Sequence:
         self.variables = batch.variables
         self.emit = emit
         self.faults: list[Fault] = []
+        self.mended: list[Fault] = []
+        self.blind: list[int] = []
+        self.blind_limit = plan.cycles(BLIND_S)
         self.touched: set[int] = set()
         self.handling = False
         self.clock = 0
@@ -89,7 +117,31 @@ class Sequence:
     def run(self, *, handler: bool = False) -> bool:
         """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
         branch = self._turn(handler=handler)
-        return branch is not None and self._advance(branch)
+        ended = branch is not None and self._advance(branch)
+        if self.blind or self.batch.blind:
+            self._tell_blind()
+        return ended
+
+    def _tell_blind(self) -> None:
+        """A step that has waited too long for an unknown value is a fault until it goes on."""
+        since = self.batch.blind
+        for index in [index for index in since if index not in self.blind]:
+            del since[index]
+            self.mended.append(Fault("", "no-value", {}, step=index))
+        for index in self.blind:
+            if self.clock - since.setdefault(index, self.clock) >= self.blind_limit:
+                step = self.steps[index]
+                bad = [self.plan.cell.tags[tag].name for tag in self._reads(step) if self.values[tag] is None]
+                say = words.no_value(step.name, ", ".join(bad))
+                self.faults.append(Fault("", "no-value", say, bad[0] if len(bad) == 1 else "", index))
+        self.blind.clear()
+
+    def _reads(self, step: Step) -> tuple[int, ...]:
+        """The tags that a step asks for, those of its phase too."""
+        if step.do is None:
+            return step.inputs
+        phase = self.plan.phases[step.do.phase]
+        return tuple(dict.fromkeys([*step.inputs, *(level.tag for level in step.do.parameters), *phase.inputs]))
 
     def cut(self, *, handler: bool = False) -> None:
         """Ends the recipe's body, or the handler, where it stands."""
@@ -110,10 +162,14 @@ class Sequence:
                 return branch.at == len(branch.block)
             step = self.steps[branch.block[branch.at]]
             until = step.until
-            over = self._over(step, branch) if until is None else until(self.values, self.variables) is True
+            over = self._over(step, branch) if until is None else until(self.values, self.variables)
             if over:
                 self._leave(step, branch, "done")
-            elif branch.limit < 0 or self.clock - branch.since < branch.limit or not self._time_out(step, branch):
+            elif branch.limit < 0:
+                if over is None:
+                    self.blind.append(step.index)
+                return False
+            elif self.clock - branch.since < branch.limit or not self._time_out(step, branch):
                 return False
             left -= 1
         return False
@@ -147,6 +203,7 @@ class Sequence:
         wait, limit = self._cycles(step.wait), self._cycles(step.within)
         unknown = levels is None or during is None or wait is None or limit is None
         if (unknown or not self._record(step)) and not self.handling:
+            self.blind.append(step.index)
             return False
         levels, during, wait, limit = levels or {}, during or {}, wait or 0, limit or 0
         (self.batch.handler if self.handling else self.batch.set).update(levels)
@@ -172,7 +229,7 @@ class Sequence:
             if value is None:
                 return None
             try:
-                found[level.tag] = fit(self.plan.cell.tags[level.tag], value)
+                found[level.tag] = fit(self.plan.cell.tags[level.tag], value, calculated=True)
             except Refused as refused:
                 self.faults.append(
                     Fault("" if self.handling else "hold", "refused", refused.say, self.plan.cell.tags[level.tag].name)
@@ -229,8 +286,8 @@ class Sequence:
         self.batch.prompts[branch.prompt] = asked
         self.emit(asked)
 
-    def _over(self, step: Step, branch: BranchState) -> bool:
-        """Whether the active step has done its work; runs the branches inside it."""
+    def _over(self, step: Step, branch: BranchState) -> bool | None:
+        """Whether the active step has done its work (None: unknown); runs the branches inside it."""
         match step.kind:
             case "wait":
                 return self.clock - branch.since >= branch.wait
@@ -259,7 +316,7 @@ class Sequence:
                 ended = False
         return ended
 
-    def _choose(self, ways: tuple[Branch, ...], branch: BranchState) -> bool:
+    def _choose(self, ways: tuple[Branch, ...], branch: BranchState) -> bool | None:
         """The first way whose condition is true; where there is none it waits (IEC 61131-3, selection divergence).
 
         An unknown condition before it makes the choice wait too: it is no `else`. A handler cannot wait for a value:
@@ -269,7 +326,7 @@ class Sequence:
             for way in ways:
                 answer = True if way.when is None else way.when(self.values, self.variables)
                 if answer is None and not self.handling:
-                    return False
+                    return None
                 if answer:
                     branch.children = [BranchState(way.block, branch.path)]
                     break
@@ -278,18 +335,18 @@ class Sequence:
             branch.stage = 1
         return self._advance_all(branch.children)
 
-    def _repeat(self, repeat: Repeat, branch: BranchState) -> bool:
+    def _repeat(self, repeat: Repeat, branch: BranchState) -> bool | None:
         """Stage 0: shall there be a round? 1: a round runs. Each round begins in a cycle of its own."""
         values, variables = self.values, self.variables
         if branch.stage == 0:
             if repeat.while_ is not None:
                 answer = repeat.while_(values, variables)
                 if answer is not True:
-                    return answer is False
+                    return True if answer is False else None
             if repeat.times is not None:
                 times = repeat.times(values, variables) if callable(repeat.times) else repeat.times
                 if times is None or isinstance(times, str) or branch.rounds >= times:
-                    return times is not None
+                    return True if times is not None else None
             branch.children = [BranchState(repeat.block, branch.path)]
             branch.stage = 1
         if not self._advance(branch.children[0]):
@@ -297,13 +354,13 @@ class Sequence:
         if repeat.until is not None:
             answer = repeat.until(values, variables)
             if answer is not False:
-                return answer is True
+                return True if answer is True else None
         branch.rounds += 1
         branch.stage = 0
         branch.children = []
         return False
 
-    def _do(self, run: Run, branch: BranchState) -> bool:
+    def _do(self, run: Run, branch: BranchState) -> bool | None:
         """Stage 0: the parameters are at rest and read back so; 1: given, waiting for `running`; 2: for `done`.
 
         What an earlier run left behind counts for nothing: `done` only after `running`, `failed` only after `running`
@@ -311,27 +368,32 @@ class Sequence:
         """
         phase = self.plan.phases[run.phase]
         values, variables = self.values, self.variables
-        if branch.stage == 0 and not self._start_phase(run, branch):
-            return False
+        if branch.stage == 0 and (started := self._start_phase(run, branch)) is not True:
+            return started
+        over: Value | None = False
         failed = phase.failed(values, variables) if phase.failed is not None else False
         if branch.stage == 1:
             if failed is False:
                 branch.rounds = 1
-            if phase.running(values, variables) is True:
+            over = phase.running(values, variables)
+            if over is True:
                 branch.stage = 2
         if failed is True and (branch.stage == 2 or branch.rounds == 1):
             self.faults.append(Fault("hold", "phase-failed", words.phase_failed(phase.name)))
             return False
-        return branch.stage == 2 and phase.done(values, variables) is True
+        if branch.stage == 2:
+            over = phase.done(values, variables)
+        return None if over is None else over is True
 
-    def _start_phase(self, run: Run, branch: BranchState) -> bool:
+    def _start_phase(self, run: Run, branch: BranchState) -> bool | None:
         tags = self.plan.cell.tags
         for level in run.parameters:
-            if not agrees(tags[level.tag], self.values[level.tag], self.state.levels[level.tag]):
-                return False
+            value = self.values[level.tag]
+            if not agrees(tags[level.tag], value, self.state.levels[level.tag]):
+                return None if value is None else False
         levels = self._levels(run.parameters)
         if levels is None:
-            return False
+            return None
         self._give(branch, levels)
         branch.stage, branch.rounds = 1, 0
         return True

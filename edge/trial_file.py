@@ -53,7 +53,8 @@ DUE = ("by", "at", "within")
 
 BatchState = Literal["running", "pausing", "paused", "holding", "held", "restarting", "stopping", "stopped", "aborting",
                      "aborted", "complete"]  # fmt: skip
-AlarmKind = Literal["interlock", "device-lost", "timeout", "refused", "phase-failed", "power-loss", "stood-still"]
+AlarmKind = Literal["interlock", "device-lost", "timeout", "no-value", "refused", "phase-failed", "power-loss",
+                    "stood-still"]  # fmt: skip
 
 
 class Happening(Form, frozen=True):

@@ -149,6 +149,21 @@ def timed_out(step: str, condition: str) -> Texts:
     )
 
 
+def no_value(step: str, tags: str) -> Texts:
+    """`tags` have no good value; where there are none of them it is a calculation that gives nothing."""
+    if not tags:
+        return texts(
+            f"step {step} waits: a calculation gives no value (a division by zero?)",
+            f"l'étape {step} attend : un calcul ne donne aucune valeur (une division par zéro ?)",
+            f"الخطوة {step} تنتظر: عملية حسابية لا تعطي قيمة (قسمة على صفر؟)",
+        )
+    return texts(
+        f"step {step} waits: no good value of {tags}",
+        f"l'étape {step} attend : pas de valeur valide de {tags}",
+        f"الخطوة {step} تنتظر: لا توجد قيمة صالحة لـ {tags}",
+    )
+
+
 def phase_failed(phase: str) -> Texts:
     return texts(f"{phase} failed", f"{phase} a échoué", f"فشل {phase}")
 

@@ -264,6 +264,105 @@ def test_record_keeps_a_good_value_and_waits_for_one(cell) -> None:
     assert run.state() == "complete"
 
 
+BLIND = {
+    "record": "record: {filled: plc.level}",
+    "set": "set: {plc.speed: plc.level * 1 rpm / 1 L}",
+    "during": "{during: {plc.speed: plc.level * 1 rpm / 1 L}, wait: 10 ms}",
+    "wait": "wait: plc.level * 1 ms / 1 L",
+    "within": "{during: {plc.valve: true}, until: not plc.ready, within: plc.level * 1 s / 1 L}",
+    "until": "{until: plc.level > 5 L, within: none}",
+    "choose": "choose: [{when: plc.level > 5 L, steps: [{wait: 10 ms}]}, {else: []}]",
+    "while": "{repeat: {while: plc.level < 5 L}, steps: [{wait: 10 ms}]}",
+    "until of repeat": "{repeat: {until: plc.level > 5 L}, steps: [{wait: 10 ms}]}",
+    "times": "{repeat: {times: plc.level / 10 L}, steps: [{wait: 10 ms}]}",
+    "with": "{do: plc.work, with: {program: round(plc.level / 5 L)}, within: none}",
+    "in a branch": "parallel: {a: [{record: {filled: plc.level}}], b: [{wait: 10 ms}]}",
+}
+
+
+@pytest.mark.parametrize("kind", BLIND)
+def test_a_step_that_waits_for_a_bad_value_without_a_time_limit_says_so_until_it_goes_on(cell, kind: str) -> None:
+    run = cell(f"recipe: r\nuses: [plc]\nsteps:\n  - wait: 50 ms\n  - {BLIND[kind]}\n  - {{name: Last, wait: 9 s}}\n")
+    run.put("plc.level", 10.0)
+    run.start("r")
+    run.put("plc.level", None)
+    run.run(200)
+    assert not run.of(AlarmRaised)
+    run.run(20)
+    (alarm,) = run.of(AlarmRaised)
+    assert (alarm.kind, alarm.tag, alarm.batch) == ("no-value", "plc.level", "B1") and run.state() == "running"
+    step = run.plan.recipes["r"].steps[1 + (kind == "in a branch")]
+    assert all("plc.level" in text and step.name in text for text in alarm.say.values()) and len(alarm.say) == 3
+    assert not run.of(AlarmCleared)
+    run.put("plc.level", 10.0)
+    run.run(10)
+    assert len(run.of(AlarmCleared)) == 1 and len(run.of(AlarmRaised)) == 1
+
+
+def test_each_branch_says_what_it_waits_for(cell) -> None:
+    run = cell(
+        """
+recipe: r
+uses: [plc]
+steps:
+  - wait: 50 ms
+  - parallel: {a: [{record: {l: plc.level}}], b: [{record: {n: plc.count}}]}
+"""
+    )
+    run.start("r")
+    run.put("plc.level", None)
+    run.put("plc.count", None)
+    run.run(220)
+    assert {alarm.tag for alarm in run.of(AlarmRaised)} == {"plc.level", "plc.count"}
+    run.put("plc.count", 1)
+    run.run(3)
+    assert len(run.of(AlarmCleared)) == 1 and run.state() == "running"
+
+
+def test_a_step_that_follows_has_a_time_of_its_own(cell) -> None:
+    run = cell(
+        "recipe: r\nuses: [plc]\nsteps:\n  - wait: 50 ms\n  - record: {l: plc.level}\n  - record: {n: plc.count}\n"
+    )
+    run.start("r")
+    run.put("plc.level", None)
+    run.put("plc.count", None)
+    run.run(150)
+    run.put("plc.level", 1.0)
+    run.run(150)
+    assert not run.of(AlarmRaised)
+    run.run(70)
+    assert [alarm.tag for alarm in run.of(AlarmRaised)] == ["plc.count"]
+
+
+def test_a_wait_for_a_bad_value_is_counted_anew_after_a_hold(cell) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - wait: 50 ms\n  - record: {share: plc.level / plc.level}\n")
+    run.start("r")
+    run.run(220)
+    (alarm,) = run.of(AlarmRaised)  # the level is 0 L
+    assert (alarm.kind, alarm.tag) == ("no-value", "") and "division by zero" in alarm.say["en"]
+    run.command("hold")
+    run.run(3)
+    assert run.of(AlarmCleared) and run.state() == "held"
+    run.command("restart")
+    run.run(190)
+    assert len(run.of(AlarmRaised)) == 1
+    run.run(20)
+    assert len(run.of(AlarmRaised)) == 2
+    run.put("plc.level", 3.0)
+    run.run(3)
+    assert run.state() == "complete" and run.of(Recorded)[0].value == 1
+
+
+def test_a_value_that_is_bad_for_a_moment_is_no_alarm(cell) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - wait: 50 ms\n  - record: {filled: plc.level}\n")
+    run.start("r")
+    run.put("plc.level", None)
+    run.run(150)
+    run.put("plc.level", 1.0)
+    run.run(5)
+    assert run.state() == "complete" and not run.of(AlarmRaised)
+
+
 DO = "recipe: r\nuses: [plc]\nsteps:\n  - {do: plc.work, with: {program: 3}, within: 1 s}\n"
 
 
@@ -341,6 +440,14 @@ steps:
     alarm = run.of(AlarmRaised)[0]
     assert (alarm.kind, alarm.tag) == ("refused", "plc.speed")
     assert run.level("plc.speed") == 0
+
+
+@pytest.mark.parametrize(("level", "program"), [(5.0, 3), (4.9, 2), (-5.0, -3), (3.0, 2), (1.0, 1)])
+def test_a_calculated_number_is_rounded_for_an_integer_a_half_away_from_zero(cell, level: float, program: int) -> None:
+    run = cell("recipe: r\nuses: [plc]\nsteps:\n  - {set: {plc.program: plc.level / 2 L}, wait: 1 s}\n")
+    run.put("plc.level", level)
+    run.start("r")
+    assert run.level("plc.program") == program and type(run.level("plc.program")) is int
 
 
 # --- states ----------------------------------------------------------------------------------------------------------
@@ -584,6 +691,22 @@ def test_an_unknown_interlock_does_not_end_a_batch_that_a_lost_device_holds(cell
     assert run.state() == "running"
 
 
+def test_a_standing_interlock_ends_a_held_batch_and_an_unknown_one_bars_its_restart(cell) -> None:
+    run = cell(FILL.replace("do: hold", "do: stop"))
+    run.start("fill")
+    run.command("hold")
+    run.run(3)
+    run.put("plc.count", None)
+    run.run(100)
+    assert run.state() == "held"
+    run.command("restart")
+    run.run(2)
+    assert run.state() == "held" and "plc.count" in refusals(run)[-1]
+    run.put("plc.count", 41)
+    run.run(3)
+    assert run.state() == "stopped" and run.of(AlarmRaised)[0].kind == "interlock"
+
+
 def test_garbage_packets_change_nothing(cell) -> None:
     run = cell(FILL)
     run.start("fill")
@@ -671,6 +794,18 @@ def test_a_person_sets_an_output_only_while_no_batch_owns_it(cell) -> None:
     )
 
 
+@pytest.mark.parametrize("value", [2.5, float("nan"), float("inf"), 1e300])
+def test_what_a_person_sets_is_not_rounded(cell, value: float) -> None:
+    run = cell(FILL)
+    run.run(2)
+    run.command("set", "", tag="plc.program", value=value)
+    run.run(1)
+    assert "plc.program may not be set to" in refusals(run)[0] and run.level("plc.program") == 0
+    run.command("set", "", tag="plc.program", value=2.0)
+    run.run(1)
+    assert run.level("plc.program") == 2 and type(run.level("plc.program")) is int
+
+
 def test_every_command_that_the_state_does_not_allow_is_refused(cell) -> None:
     run = cell(FILL)
     run.start("fill")
@@ -710,6 +845,67 @@ def test_after_a_power_loss_the_batch_is_held_with_its_outputs_at_failsafe(cell)
     assert again.state() == "running" and again.level("plc.speed") == 120
     again.run(110)
     assert again.state() == "complete"
+
+
+HANDLERS = """
+recipe: fill
+uses: [plc]
+interlocks:
+  - {when: plc.count > 40, do: stop, say: {en: Too many}}
+steps:
+  - {name: Stir, set: {plc.speed: 120 rpm}, wait: 9 s}
+on:
+  hold: [{set: {plc.program: 7}}]
+  restart: [{set: {plc.drain: true}}, {wait: 100 ms}]
+  stop: [{set: {plc.drain: true}}, {wait: 100 ms}]
+  abort: [{set: {plc.drain: true}}, {wait: 100 ms}]
+"""
+
+
+def after_a_power_loss(cell, recipe: str = HANDLERS, *, held: bool = False) -> Virtual:
+    run = cell(recipe)
+    run.start("fill")
+    if held:
+        run.command("hold")
+        run.run(3)
+        assert run.level("plc.program") == 7
+    again = Virtual(run.plan)
+    again.restore(run.blobs["B1"])
+    return again
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("command", ["restart", "stop", "abort"])
+def test_what_a_person_commands_after_a_power_loss_sets_its_outputs(cell, command: str, held: bool) -> None:
+    run = after_a_power_loss(cell, held=held)
+    run.run(50)
+    assert run.state() == "held"
+    assert [run.level(f"plc.{tag}") for tag in ("drain", "program", "speed")] == [False, 0, 0]
+    run.command(command)
+    run.run(5)
+    assert run.level("plc.drain") is True
+    assert [run.level(f"plc.{tag}") for tag in ("program", "speed")] == [0, 0]
+    run.run(20)
+    assert run.state() == {"restart": "running", "stop": "stopped", "abort": "aborted"}[command]
+    assert run.level("plc.speed") == (120 if command == "restart" else 0) and run.level("plc.drain") is False
+
+
+def test_nothing_moves_after_a_power_loss_where_nobody_commands_it(cell) -> None:
+    run = after_a_power_loss(cell)
+    run.run(5)
+    run.put("plc.count", 41)
+    run.run(3)
+    assert run.state() == "stopping" and run.level("plc.drain") is False
+    run.run(20)
+    assert run.state() == "stopped"
+
+
+@pytest.mark.parametrize(("policy", "drains"), [("abort", False), ("resume", True)])
+def test_after_a_power_loss_only_a_restart_that_the_recipe_wants_sets_outputs(cell, policy: str, drains: bool) -> None:
+    run = after_a_power_loss(cell, HANDLERS + f"after_power_loss: {policy}\n")
+    run.run(6)
+    assert run.state() == {"abort": "aborting", "resume": "restarting"}[policy]
+    assert run.level("plc.drain") is drains and run.level("plc.speed") == 0
 
 
 def test_a_batch_that_an_older_edge_has_left_comes_back(cell) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import operator
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 import pytest
 from hypothesis import assume, example, given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from drivers.value import TYPES, Scale, parse_type
 from edge.cell import Cell, Tag
-from edge.expression import RESERVED, Scope, Symbol, compile_expression, compile_text, from_cell
+from edge.expression import RESERVED, Scope, Symbol, compile_expression, from_cell
 from edge.grammar import MAX_DEPTH, MAX_TOKENS, Tree, parse
 from edge.source import Node, Place, Problems
 from edge.source import parse as parse_yaml
@@ -42,6 +43,10 @@ SCOPE = Scope(
 )
 TAGS = [20.0, 60.0, 80.0, 2, True, 50.0, 20_000, 300.0, "A12", 212.0]
 VARIABLES = [20, "yes", 5.0]
+
+
+def compile_text(text, place, scope, problems, **kwargs):
+    return compile_expression(Node("text", place, text), scope, problems, **kwargs)
 
 
 def compiled(text, scope=SCOPE, **kwargs):
@@ -113,6 +118,12 @@ def fault(text, scope=SCOPE, **kwargs):
         ("clamp(mixer.level, 3 L, 5000 mL)", 5),
         ("clamp(mixer.level, 0, 50 L)", 20.0),
         ("abs(-3)", 3),
+        ("round(2.5)", 3),
+        ("round(-2.5)", -3),
+        ("round(2.4999999999999996)", 2),
+        ("round(0.49999999999999994)", 0),
+        ("round(mixer.level / 3)", 7),
+        ("round(mixer.dose / 3)", 6667),
         ("3 + 4 * 2 - 6 / 3", 9.0),
         ("2 - 3 - 4", -5),
         ("2.5e3", 2500.0),
@@ -336,6 +347,7 @@ def test_constants():
         ("clamp(mixer.dose, 1 L, 5 L)", 1000, 5000),
         ("abs(mixer.level - volume)", 0, 95),
         ("abs(mixer.dose)", 0, None),
+        ("round(mixer.level / 3)", 0, 33),
         ("20 L", 20, 20),
     ],
 )
@@ -454,8 +466,8 @@ def test_what_has_no_finite_value_is_unknown(text, tags):
 SYMBOLS = {
     "d.b0": Symbol("tag", 0, "bool"),
     "d.b1": Symbol("tag", 1, "bool"),
-    "d.i0": Symbol("tag", 2, "number", NONE, -(2**63), 2**63 - 1),
-    "d.i1": Symbol("tag", 3, "number", NONE, 0, 10),
+    "d.i0": Symbol("tag", 2, "number", NONE, -(2**63), 2**63 - 1, whole=True),
+    "d.i1": Symbol("tag", 3, "number", NONE, 0, 10, whole=True),
     "d.f0": Symbol("tag", 4, "number"),
     "d.f1": Symbol("tag", 5, "number", NONE, -1, 1),
     "d.s0": Symbol("tag", 6, "text"),
@@ -498,6 +510,7 @@ numbers = st.recursive(
         | called("min", 2, inner)
         | called("max", 3, inner)
         | called("abs", 1, inner)
+        | called("round", 1, inner)
         | called("clamp", 3, inner)
         | st.lists(inner, min_size=2, max_size=5).map(" - ".join)
     ),
@@ -524,7 +537,14 @@ COMPARE = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-CALLS = {"min": min, "max": max, "abs": abs, "clamp": lambda x, low, high: max(low, min(x, high))}
+
+
+def nearest(x):
+    """By decimals, which are exact."""
+    return int(Decimal(x).quantize(Decimal(1), ROUND_HALF_UP, Context(prec=400)))
+
+
+CALLS = {"min": min, "max": max, "abs": abs, "round": nearest, "clamp": lambda x, low, high: max(low, min(x, high))}
 
 
 def finite(compute):
@@ -587,6 +607,34 @@ def test_compiled_code_agrees_with_a_walk_over_the_tree(text, tags, variables):
     elif result is not None:
         assert made.low is None or made.low <= result
         assert made.high is None or result <= made.high
+        assert not made.whole or result == int(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("d.i0", True),
+        ("d.f0", False),
+        ("x", False),
+        ("d.i0 + 2 * d.i1 - abs(-d.i1)", True),
+        ("max(d.i0, min(d.i1, 3), clamp(d.i0, 0, 9))", True),
+        ("d.i0 / 2", False),
+        ("d.i0 * 0.5", False),
+        ("max(d.i0, 0.5)", False),
+        ("d.i0 + d.f0", False),
+        ("round(d.f0 / 2) + 1", True),
+        ("6 / 2", True),
+    ],
+)
+def test_what_is_sure_to_be_whole(text, whole):
+    assert compiled(text, Scope(SYMBOLS)).whole is whole
+
+
+def test_a_whole_number_in_another_unit_may_not_be_whole():
+    scope = Scope({"d.a": Symbol("tag", 0, "number", unit("mL"), whole=True)})
+    assert compiled("d.a", scope, unit=unit("mL")).whole
+    assert not compiled("d.a", scope, unit=unit("L")).whole
+    assert compiled("d.a", scope, unit=unit("µL")).whole
 
 
 UNITS = ["L", "mL", "m3", "hL", "cm3"]
@@ -606,7 +654,7 @@ def test_units_are_converted_wherever_they_meet(first, second, third, a, b):
 
 SOUP = """
 mixer.level volume mixer.temp mixer.inlet label_ok robot.state 1 2.5 20 L kg °C K % mm/s 1/min rpm true false and or
-not + - * / == != < <= > >= ( ) , min( max( abs( clamp( good( 'a' "b" ' 0 1e308 1e-308 = ! ; # h s 30
+not + - * / == != < <= > >= ( ) , min( max( abs( round( clamp( good( 'a' "b" ' 0 1e308 1e-308 = ! ; # h s 30
 """
 WORDS = st.sampled_from([*SOUP.split(), "\n"])
 
