@@ -105,7 +105,7 @@ class S7Driver:
         self._places = [place(point) for point in points]
         self._values: list[Value | None] = [None] * len(points)
         self._statuses = [BAD_WAITING] * len(points)
-        self._seen: dict[bytes, bytes] = {}  # each job's request and the last answer to it that refused nothing
+        self._seen: dict[bytes, bytes] = {}  # by request, the last answer that refused nothing, from its lengths on
         self._sound: set[bytes] = set()  # the jobs of which every point was good in the last scan
         self._changed = False
         self._long_enough: set[int] = set()  # strings whose STRING in the PLC is known to hold as much
@@ -114,6 +114,7 @@ class S7Driver:
         self._last = Scan(tuple(self._values), tuple(self._statuses), 0)
         self._retry_s = 0.0
         self._jobs: list[ReadJob] = []
+        self._requests: list[bytes] = []
         self._planned_pdu = 0  # the size of messages that the jobs are for; 0: to be planned
         key = ("s7", settings.host, settings.port, settings.rack, settings.slot)
         transport = Tcp(settings.host, settings.port)
@@ -177,18 +178,21 @@ class S7Driver:
 
     async def scan(self) -> Scan:
         """Every point, raw, in as few jobs as the size of messages allows. Raises DeviceError."""
-        began_ns, self._changed = time.time_ns(), False
+        began_ns = time.time_ns()
         if (self._refused or self._alone) and time.monotonic() >= self._retry_s:
             self._forget()
         if self._planned_pdu != self._codec.pdu:
             self._plan()
-        refused = await self._read(self._jobs)
+        refused: list[tuple[Item, int]] = []
+        for job, message in zip(self._jobs, await self._link.requests(self._requests), strict=True):
+            if message[6:] != self._seen.get(job.request):
+                refused += self._take(job, message)
         if refused:
             await self._isolate(refused)
         elif not self._jobs:
             await self._ask(_ALIVE, lambda message: s7.parse_read(message, 1))
         if self._changed:
-            self._last = Scan(tuple(self._values), tuple(self._statuses), began_ns)
+            self._last, self._changed = Scan(tuple(self._values), tuple(self._statuses), began_ns), False
             return self._last
         return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
 
@@ -211,6 +215,7 @@ class S7Driver:
             wanted.remove(index)
         groups = side_by_side(self._places, wanted, gap=self._settings.gap, largest=largest, alone=self._alone)
         self._jobs = read_jobs(self._places, groups, self._planned_pdu)
+        self._requests = [job.request for job in self._jobs]
 
     async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Item, int]]:
         """Reads jobs into the readings; gives the blocks that the PLC refused, with its return codes."""
@@ -219,12 +224,9 @@ class S7Driver:
 
     def _take(self, job: ReadJob, message: bytes) -> list[tuple[Item, int]]:
         """An answer into the readings; gives what it refuses."""
-        answer = message[6:]  # from the lengths on: what is before differs from one answer to the next
-        if answer == self._seen.get(job.request) and message[1] == s7.ACK_DATA:
-            return []
         values = job.values(message)
         if values is not None:
-            self._seen[job.request] = answer
+            self._seen[job.request] = message[6:]
             if job.run is not None and job.request in self._sound and not job.strings:
                 self._values[job.run], self._changed = values, True
             else:
