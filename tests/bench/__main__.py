@@ -1,6 +1,7 @@
 """`python -m tests.bench [NAME…]`: runs the cases whose names begin so (all, if none is named), next to their peers."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def line(result: Result) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it, what it has started ends first
     try:
         main()
     except KeyboardInterrupt:
