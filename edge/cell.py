@@ -1,6 +1,7 @@
 """The typed cell: devices, tags, units, equipment phases (ISA-88 part 1, physical model); and how its file is read."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,8 @@ class Tag(msgspec.Struct, frozen=True):
     def point(self) -> Point:
         return Point(self.name, self.address, self.type, self.writable, self.byte_order, self.word_order)
 
+
+MIN_SCAN_S, MAX_SCAN_S = 0.001, 1.0
 
 MAX_AGE_NS = 500_000_000
 """A packet that is lost on the way is sent again well within it (Linux: after 200 ms)."""
@@ -81,6 +84,17 @@ class Cell(msgspec.Struct, frozen=True):
         raise KeyError(name)
 
 
+MOST_BEATS = 32767
+"""Every 16-bit type holds as much, and at ten counts a second it lasts for an hour."""
+
+
+def beats(tag: Tag) -> range:
+    """The numbers that a heartbeat goes through: from 0 as far as its type and its range let it."""
+    low = max(tag.type.low, 0) if tag.low is None else max(tag.type.low, 0, math.ceil(tag.low))
+    high = min(tag.type.high, MOST_BEATS) if tag.high is None else min(tag.type.high, MOST_BEATS, math.floor(tag.high))
+    return range(int(low), int(high) + 1)
+
+
 class TagForm(Form, frozen=True):
     """A tag of a device: one value that is read, and written where `access` says so."""
 
@@ -116,7 +130,7 @@ class DeviceForm(Form, frozen=True):
         Seconds | None,
         Meta(
             description="Its values are bad when it has not answered for so long; if left out 500 ms, or three times "
-            "`every` where that is more.",
+            "`every` or the cell's `scan` where that is more.",
             examples=["500 ms"],
         ),
     ] = None
@@ -135,6 +149,7 @@ class PhaseForm(Form, frozen=True):
     ] = field(default_factory=dict[str, str])
 
 
+_Members = Annotated[list[str], Meta(min_length=1)]
 _PhaseName = Annotated[str, Meta(pattern=shape.PHASE)]
 
 
@@ -146,7 +161,7 @@ class CellForm(Form, frozen=True):
     tags: Annotated[dict[str, dict[Name, TagForm]], Meta(description="The tags of each device, by name.")]
     scan: Annotated[Seconds, Meta(description="Period of the control loop, 1 ms to 1 s.")] = 0.01
     units: Annotated[
-        dict[Name, list[str]],
+        dict[Name, _Members],
         Meta(description="Devices that form one unit; each other device is a unit.", examples=[{"filler": ["mixer"]}]),
     ] = field(default_factory=dict[str, list[str]])
     heartbeats: Annotated[
@@ -203,7 +218,7 @@ class _Loading:
 
     def cell(self, path: str) -> CellFile:
         form = self.form
-        if not 0.001 <= form.scan <= 1:
+        if not MIN_SCAN_S <= form.scan <= MAX_SCAN_S:
             self.problems.error(form.place("scan"), "out-of-range", "the scan period is 1 ms to 1 s", "10 ms is usual")
         for name, node in form.devices.items():
             self._device(name, node)
@@ -238,6 +253,11 @@ class _Loading:
         if own is None or protocol is None:
             return
         form, values = own
+        if form.has("every") and 0 < form.every < self.form.scan <= MAX_SCAN_S:
+            scan = f"{self.form.scan * 1000:g} ms"
+            message = f"the loop looks every {scan}: a device is read no more often than that"
+            hint = f"write `every: {scan}`, or a shorter `scan` of the cell"
+            self.problems.warning(form.place("every"), "short-every", message, hint)
         first = len(self.tags)
         addresses: dict[str, str] = {}
         for key, tag_form in forms.items():
@@ -251,7 +271,8 @@ class _Loading:
             self.broken.discard(tag.name)
         indices = tuple(range(first, len(self.tags)))
         every = round(form.every * 1e9)
-        max_age = max(MAX_AGE_NS, 3 * every) if form.max_age is None else round(form.max_age * 1e9)
+        period = max(every, round(self.form.scan * 1e9))
+        max_age = max(MAX_AGE_NS, 3 * period) if form.max_age is None else round(form.max_age * 1e9)
         self.devices.append(Device(len(self.devices), name, form.driver, values, every, indices, max_age))
         self.broken.discard(name)
 
@@ -284,9 +305,12 @@ class _Loading:
             elif name not in self.tags:
                 if name not in self.broken:
                     self._unknown(entry.value, "tag", name, self.tags)
-            elif not (tag := self.tags[name]).writable or tag.type.kind != "int":
-                hint = "a heartbeat counts: its tag has an integer type and `access: write`"
+            elif not (tag := self.tags[name]).writable or tag.type.kind != "int" or tag.scale is not None:
+                hint = "a heartbeat counts: its tag has an integer type, `access: write` and no `scale`"
                 self.problems.error(entry.value, "bad-heartbeat", f"`{name}` cannot be the heartbeat", hint)
+            elif len(beats(tag)) < 2:
+                message = f"`{name}` cannot be the heartbeat: its range has no two numbers from 0 on to count through"
+                self.problems.error(entry.value, "bad-heartbeat", message, "widen its `range`, or leave it out")
             elif device in numbers:
                 found[numbers[device]] = tag.index
         return found

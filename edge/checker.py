@@ -43,6 +43,7 @@ Locate = Callable[[int, int], Place]
 ARGUMENTS = {"min": (2, 100), "max": (2, 100), "abs": (1, 1), "round": (1, 1), "clamp": (3, 3), "good": (1, 1)}
 """The functions, and how many arguments each takes at least and at most."""
 
+_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
 
 
@@ -116,8 +117,8 @@ class Checker:
 
     # Parts.
 
-    def check(self, tree: Tree) -> _Term | None:
-        """A part with its type, unit and range, or None where it is wrong."""
+    def check(self, tree: Tree, expect: Type | None = None) -> _Term | None:
+        """A part with its type, unit and range, or None where it is wrong; `expect` helps to say what was meant."""
         match tree.kind:
             case "number":
                 return self._number(tree)
@@ -126,7 +127,7 @@ class Checker:
             case "bool":
                 return self._bool(tree)
             case "name":
-                return self._name(tree)
+                return self._name(tree, expect)
             case "call":
                 return self._call(tree)
             case "compare":
@@ -140,7 +141,7 @@ class Checker:
 
     def _checked(self, trees: tuple[Tree, ...], expect: Type | None) -> list[_Term] | None:
         """All of some parts, or None where any is wrong."""
-        terms = [self.check(tree) for tree in trees]
+        terms = [self.check(tree, expect) for tree in trees]
         good = [term for term in terms if term is not None and self.is_expected(term, expect)]
         return good if len(good) == len(terms) else None
 
@@ -163,16 +164,19 @@ class Checker:
         value = bool(tree.value)
         return _Term(repr(value), "bool", tree, NONE, value, value, value, certain=True)
 
-    def _name(self, tree: Tree) -> _Term | None:
+    def _name(self, tree: Tree, expect: Type | None = None) -> _Term | None:
         name = str(tree.value)
         symbol = self._symbols.get(name)
         if symbol is None:
             hint = suggest(name, self._symbols)
             if name.casefold() in ("true", "false"):
                 hint = f"did you mean `{name.casefold()}`?"
+            if expect == "bool" and (meant := _BOOLS.get(name.casefold())):
+                hint = f"true or false stands here: did you mean `{meant}`?"
             if "." in name:
                 return self._error(tree, "unknown-tag", f"no tag {tick(name)}", hint)
-            hint = hint or f'a text is written in quotes: "{name[:40]}"'
+            if not hint and expect in (None, "text"):
+                hint = f'a text is written in quotes: "{name[:40]}"'
             return self._error(tree, "unknown-name", f"no parameter or variable {tick(name)}", hint)
         if symbol.kind == "tag":
             self.tags.setdefault(symbol.index, self._place(tree))

@@ -88,8 +88,8 @@ class Engine:
         for sequence in self.control.sequences.values():
             self._run(sequence, elapsed)
         if levels.beats and cycle % self.beat < elapsed:
-            for tag in levels.beats:
-                levels.give(tag, cycle // self.beat % 32768)
+            for tag, numbers in levels.beats.items():
+                levels.give(tag, numbers[cycle // self.beat % len(numbers)])
         frames = [self.output_frame(device) for device in sorted(levels.stale)]
         levels.stale.clear()
         events = list(self.events)

@@ -109,7 +109,7 @@ def _compile(
     unit: Unit | None,
 ) -> Compiled | None:
     checker = Checker(text, scope.symbols, problems, locate)
-    result = checker.check(tree)
+    result = checker.check(tree, expect)
     if result is None or not checker.is_expected(result, expect):
         return None
     if unit is not None and result.type == "number" and (result := checker.in_unit(result, unit)) is None:

@@ -8,18 +8,21 @@ from collections.abc import Iterable
 from drivers.value import Value
 from edge import states
 from edge.batch import BatchState, State
+from edge.cell import beats
 from edge.program import Plan
 
 
 class Levels:
-    """`stale` are the devices whose levels have changed since their last frame, `beats` the tags that edge counts."""
+    """`stale` are the devices whose levels have changed since their last frame, `beats` the tags in which edge counts,
+    each with the numbers that it goes through.
+    """
 
     def __init__(self, plan: Plan, state: State) -> None:
         cell = plan.cell
         self.state = state
         self.tags = cell.tags
         self.unit_of = {device: unit for unit, devices in cell.units.items() for device in devices}
-        self.beats = tuple(dict.fromkeys(cell.heartbeats.values()))
+        self.beats = {tag: beats(cell.tags[tag]) for tag in cell.heartbeats.values()}
         self.stale = set[int]()
 
     def owner(self, tag: int) -> BatchState | None:

@@ -151,8 +151,11 @@ def _marked(node: Node, shape: inspect.Metadata, inner: inspect.Type, problems: 
     unit = _unit(shape)
     if unit is None or not isinstance(inner, inspect.FloatType):
         return _read(node, inner, problems)
-    value = constant(node, "float", unit, problems)
-    return FAILED if value is None else _bounded(node, float(value), inner, problems)
+    if unit == "s" and not _NUMBER.fullmatch(node.text):
+        value = read_seconds(node, problems)
+    else:
+        value = _given(constant(node, "float", unit, problems))
+    return FAILED if value is FAILED else _bounded(node, float(value), inner, problems)
 
 
 def _own_reader(shape: inspect.Metadata) -> Callable[[Node, Problems], Any] | None:

@@ -212,7 +212,9 @@ def duration(text: str) -> float:
             raise ValueError(_no_duration(text))
         unit = parse(name)
         if unit.dimension != _SECOND.dimension:
-            near = f": did you mean `{text.lower()}`?" if name.lower() in _OTHER or name in ("S", "MS", "Ms") else ""
+            lower = _one(name.lower())
+            meant = lower is not None and lower.dimension == _SECOND.dimension
+            near = f": did you mean `{text.lower()}`?" if meant else ""
             raise ValueError(f"`{text}` is no duration, since {describe(unit)}, is no time{near}")
         if last is not None and unit.factor >= last:
             raise ValueError(f"`{text}` is no duration: the larger unit comes first, as in `1 h 30 min`")

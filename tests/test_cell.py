@@ -9,7 +9,7 @@ import pytest
 from drivers.driver import AddressError, Point
 from drivers.identity import Secret
 from drivers.value import Scale
-from edge.cell import CellFile, apply_endpoints, load_cell, outside
+from edge.cell import CellFile, apply_endpoints, beats, load_cell, outside
 from edge.report import report
 from edge.source import Problem, Problems
 
@@ -80,6 +80,45 @@ def test_units_and_heartbeats(tmp_path: Path) -> None:
     assert cell.heartbeats == {0: 1}
 
 
+@pytest.mark.parametrize(
+    ("tag", "first", "last"),
+    [
+        ("type: int8", 0, 127),
+        ("type: uint8", 0, 255),
+        ("type: int16", 0, 32767),
+        ("type: uint32", 0, 32767),
+        ("type: uint8, range: [0, 100]", 0, 100),
+        ("type: int16, range: [-5, 10.5]", 0, 10),
+        ("type: int16, range: [10, 20]", 10, 20),
+    ],
+)
+def test_a_heartbeat_counts_as_far_as_its_tag_goes(tag: str, first: int, last: int, tmp_path: Path) -> None:
+    beat = f'    beat: {{at: "holding:20", {tag}, access: write, failsafe: 10}}\n'
+    cell = good(tmp_path, f"{CELL}{beat}heartbeats: {{b: b.beat}}\n").cell
+    assert beats(cell.tag("b.beat")) == range(first, last + 1)
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "type: int16, range: [-9, 0], failsafe: 0",
+        "type: int16, scale: [0, 10, 0, 1], failsafe: 0",
+        "type: float32, failsafe: 0",
+    ],
+)
+def test_what_cannot_count_is_no_heartbeat(tag: str, tmp_path: Path) -> None:
+    beat = f'    beat: {{at: "holding:20", access: write, {tag}}}\n'
+    _, (problem,) = read(tmp_path, f"{CELL}{beat}heartbeats: {{b: b.beat}}\n")
+    assert (problem.code, problem.line, problem.column) == ("bad-heartbeat", 15, 17)
+
+
+def test_a_device_is_read_no_more_often_than_the_loop_looks(tmp_path: Path) -> None:
+    file, (problem,) = read(tmp_path, CELL + "scan: 200 ms\n")
+    assert (problem.severity, problem.code, problem.line, problem.column) == ("warning", "short-every", 4, 46)
+    assert "every 200 ms" in problem.message and "`every: 200 ms`" in problem.hint
+    assert file is not None and [device.max_age_ns for device in file.cell.devices] == [600_000_000] * 2
+
+
 def test_a_device_that_no_unit_names_is_one(tmp_path: Path) -> None:
     cell = good(tmp_path, CELL + "units: {line: [b]}\n").cell
     assert cell.units == {"line": (1,), "a": (0,)}
@@ -103,7 +142,11 @@ def test_what_is_broken_has_a_name_all_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scan", ["1 ms", "1 s", "0.1 s"])
 def test_scans_that_may_be(scan: str, tmp_path: Path) -> None:
-    assert good(tmp_path, f"{CELL}scan: {scan}\n").cell.scan_ns in (1_000_000, 100_000_000, 1_000_000_000)
+    assert good(tmp_path, f"{CELL.replace(', every: 20 ms', '')}scan: {scan}\n").cell.scan_ns in (
+        1_000_000,
+        100_000_000,
+        1_000_000_000,
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,10 +202,17 @@ def test_files_are_found_beside_the_file_that_names_them(tmp_path: Path, monkeyp
 def test_a_timeout_may_have_a_unit(driver: str, tmp_path: Path) -> None:
     where = "url: 'opc.tcp://h:4840'" if driver == "opcua" else "host: h"
     text = f"cell: c\ndevices:\n  d: {{driver: {driver}, {where}, timeout: TIME}}\ntags: {{}}\n"
-    for written in ("0.5", "500 ms"):
+    for written, seconds in (("0.5", 0.5), ("500 ms", 0.5), ("2", 2), ("2 s", 2), ("1 s 500 ms", 1.5), ("1 min", 60)):
         settings = good(tmp_path, text.replace("TIME", written)).cell.devices[0].settings
-        assert getattr(settings, "timeout", None) == 0.5
-    assert [problem.code for problem in read(tmp_path, text.replace("TIME", "3 L"))[1]] == ["wrong-unit"]
+        assert getattr(settings, "timeout", None) == seconds
+    for written, code in (
+        ("3 L", "bad-duration"),
+        ("-1 s", "bad-duration"),
+        ("-1", "out-of-range"),
+        ("1 min 1 s", "out-of-range"),
+        ("soon", "bad-duration"),
+    ):
+        assert [problem.code for problem in read(tmp_path, text.replace("TIME", written))[1]] == [code]
 
 
 class Pump:

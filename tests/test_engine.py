@@ -825,6 +825,19 @@ def test_a_heartbeat_counts_with_the_cycles(cell) -> None:
     assert len(seen) >= 4
 
 
+def test_a_heartbeat_of_eight_bits_counts_on(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path, FILL, cell=CELL.replace("beat: {at: holding:0, type: int16,", "beat: {at: holding:0, type: int8,")
+    )
+    run = Virtual(plan)
+    seen: list[object] = []
+    for _ in range(3000):
+        run.run(1)
+        if not seen or run.level("aux.beat") != seen[-1]:
+            seen.append(run.level("aux.beat"))
+    assert max(seen) == 127 and seen[seen.index(127) + 1] == 0
+
+
 # --- after a power loss ----------------------------------------------------------------------------------------------
 
 

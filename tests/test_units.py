@@ -163,6 +163,8 @@ def test_durations(text, seconds):
         ("-3 s", "negative"),
         ("20 kg", "kg, a mass, is no time"),
         ("30 S", "did you mean `30 s`?"),
+        ("3 MIN", "did you mean"),
+        ("5 MS", "did you mean `5 ms`?"),
         ("30 min 1 h", "larger unit comes first"),
         ("30 seconds", "did you mean `s`?"),
         ("1 h 30", "is no duration"),
@@ -176,6 +178,12 @@ def test_what_is_no_duration(text, message):
     with pytest.raises(ValueError) as caught:
         duration(text)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["3 kg", "20 V", "5 L"])
+def test_what_is_no_time_in_any_spelling_has_no_such_hint(text):
+    with pytest.raises(ValueError, match=r"is no time$"):
+        duration(text)
 
 
 @given(st.text(max_size=50) | st.text("0123456789. smhind-:,", max_size=20))
