@@ -255,11 +255,14 @@ class Station:
 
     async def _write(self) -> None:
         """Sends the levels that differ from what was read back."""
+        arrived_ns, self.arrived_ns = (
+            self.arrived_ns,
+            None,
+        )  # also where nothing is to be sent: a later write has another
         values = self.outputs.due(time.monotonic()) if self.outputs.open else None
         if not values:
             return
         self.writes += len(values)
-        arrived_ns, self.arrived_ns = self.arrived_ns, None
         statuses = await self.driver.write(values)
         if arrived_ns is not None and not any(statuses.values()):
             self.reaction.add(now_ns() - arrived_ns)

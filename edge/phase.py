@@ -18,7 +18,6 @@ CHANGES = 20
 """Of so many that brought something new the longest is not waited for either."""
 MARGIN_NS = 100_000
 """What an answer is to be there before its tick, by the slowest of the window that counts."""
-_GRAIN_NS = 50_000
 _LOOK = 10
 
 
@@ -41,8 +40,7 @@ class Phase:
 class Lead:
     """How long before its tick a device's scan is to begin, from how long its scans took lately.
 
-    In steps of 50 µs, so that devices of one kind begin together and one wake-up serves them all. Scans that brought
-    something new count for themselves: they take longer, are rare, and matter most.
+    Scans that brought something new count for themselves: they take longer, are rare, and matter most.
     """
 
     def __init__(self) -> None:
@@ -60,7 +58,7 @@ class Lead:
         if not self._until_look:
             self._until_look = min(_LOOK, len(self._recent))
             longest = max(_longest(self._recent, STRAYS / WINDOW), _longest(self._changed, 1 / CHANGES))
-            self.lead_ns = -(-(longest + MARGIN_NS) // _GRAIN_NS) * _GRAIN_NS
+            self.lead_ns = longest + MARGIN_NS
 
 
 def _longest(times: Sequence[int], strays: float) -> int:

@@ -306,6 +306,12 @@ async def test_a_reaction_is_measured_from_the_inputs_arrival_to_the_confirmatio
     assert sum(reaction.counts) == 1 and reaction.sum_s >= 0.003
     desk.want(valve=False)
     await desk.until(lambda: desk.station.settled)
+    channel.send(desk.loop, caused(layout.pack_output(1, [False, *levels[1:]]), now_ns() - 3_000_000))
+    desk.bus.take()
+    scans = desk.driver.scans
+    await desk.until(lambda: desk.driver.scans > scans + 1)
+    desk.want(valve=True)
+    await desk.until(lambda: desk.station.settled)
     assert sum(desk.station.stats().reaction.counts) == 1, "what no input has caused is no reaction"
 
 
