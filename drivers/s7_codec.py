@@ -399,9 +399,9 @@ def read_answer_start(count: int, size: int) -> bytes:
     return struct.pack(">HHHBB", 2, size - READ_ANSWER, 0, READ_VAR, count)
 
 
-def good_item(size: int) -> int:
-    """The four bytes, as one number, before the `size` bytes of an item that was read."""
-    return int.from_bytes(_ITEM.pack(OK, DATA_BYTE, size << 3), "big")
+def good_item(size: int) -> bytes:
+    """The four bytes before the `size` bytes of an item that was read."""
+    return _ITEM.pack(OK, DATA_BYTE, size << 3)
 
 
 def parse_write(message: bytes, count: int) -> list[int]:

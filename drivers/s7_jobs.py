@@ -151,20 +151,41 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
         plain += item.plain
         strings += [(index, slice(part.start + at, part.stop + at)) for index, part in item.strings]
         at += item.area.count
-    unpack, size, start = unpacker(fields), at, s7.read_answer_start(len(items), at)
-    expected = tuple(s7.good_item(item.area.count) for item in items)
-    heads_of, values_of = _picked(heads), _picked([place for place in range(len(fields)) if place not in heads])
-
-    def values(message: bytes) -> Sequence[Any] | None:
-        if len(message) != size or message[6 : s7.READ_ANSWER] != start or message[1] != s7.ACK_DATA:
-            return None
-        found = unpack(message)
-        return values_of(found) if heads_of(found) == expected else None
-
+    start = s7.read_answer_start(len(items), at) + s7.good_item(items[0].area.count)
+    del fields[0]  # the first item's head is a part of the start
+    more = [head - 1 for head in heads[1:]]
+    expected = tuple(int.from_bytes(s7.good_item(item.area.count), "big") for item in items[1:])
+    values = _values(unpacker(fields), at, start, more, expected, len(fields))
     first = plain[0] if plain else 0
     run = slice(first, first + len(plain)) if plain == list(range(first, first + len(plain))) else None
     request = s7.read_request([item.area for item in items])
     return ReadJob(request, items, tuple(plain), tuple(strings), values, run)
+
+
+def _values(
+    unpack: Callable[[bytes], list[Any]],
+    size: int,
+    start: bytes,
+    heads: list[int],
+    expected: tuple[int, ...],
+    count: int,
+) -> Callable[[bytes], Sequence[Any] | None]:
+    """What `ReadJob.values` is: answers of `size` bytes with this start; of `count` fields the `heads` are expected."""
+    end = 6 + len(start)
+
+    def one(message: bytes) -> Sequence[Any] | None:
+        good = message[6:end] == start and len(message) == size and message[1] == s7.ACK_DATA
+        return unpack(message) if good else None
+
+    if not heads:
+        return one
+    heads_of, values_of = _picked(heads), _picked([place for place in range(count) if place not in heads])
+
+    def many(message: bytes) -> Sequence[Any] | None:
+        found = one(message)
+        return values_of(found) if found is not None and heads_of(found) == expected else None
+
+    return many
 
 
 def _picked(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
