@@ -1,7 +1,7 @@
 """Points -> the fewest read and write jobs that fit the messages of an S7 PLC, their answers included."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -153,9 +153,9 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
         at += item.area.count
     start = s7.read_answer_start(len(items), at) + s7.good_item(items[0].area.count)
     del fields[0]  # the first item's head is a part of the start
-    more = [head - 1 for head in heads[1:]]
-    expected = tuple(int.from_bytes(s7.good_item(item.area.count), "big") for item in items[1:])
-    values = _values(unpacker(fields), at, start, more, expected, len(fields))
+    expected = [int.from_bytes(s7.good_item(item.area.count), "big") for item in items]
+    more = {head - 1: number for head, number in zip(heads[1:], expected[1:], strict=True)}
+    values = _values(unpacker(fields), at, start, more, len(fields))
     first = plain[0] if plain else 0
     run = slice(first, first + len(plain)) if plain == list(range(first, first + len(plain))) else None
     request = s7.read_request([item.area for item in items])
@@ -163,14 +163,9 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
 
 
 def _values(
-    unpack: Callable[[bytes], list[Any]],
-    size: int,
-    start: bytes,
-    heads: list[int],
-    expected: tuple[int, ...],
-    count: int,
+    unpack: Callable[[bytes], list[Any]], size: int, start: bytes, heads: Mapping[int, int], count: int
 ) -> Callable[[bytes], Sequence[Any] | None]:
-    """What `ReadJob.values` is: answers of `size` bytes with this start; of `count` fields the `heads` are expected."""
+    """What `ReadJob.values` is, for answers of `size` bytes with this start; of `count` fields `heads` are no values."""
     end = 6 + len(start)
 
     def one(message: bytes) -> Sequence[Any] | None:
@@ -179,7 +174,8 @@ def _values(
 
     if not heads:
         return one
-    heads_of, values_of = _picked(heads), _picked([place for place in range(count) if place not in heads])
+    expected = tuple(heads.values())
+    heads_of, values_of = _picked(list(heads)), _picked([place for place in range(count) if place not in heads])
 
     def many(message: bytes) -> Sequence[Any] | None:
         found = one(message)
