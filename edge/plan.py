@@ -64,6 +64,8 @@ def load_trials(paths: Iterable[str | Path], problems: Problems) -> list[Trials]
         if not tests and cell.exists():
             place = source.Place(str(files[0] if files else cell), 1, 1)
             problems.error(place, "no-test", f"here is no test, no file *{TEST}", "name a test file or a cell's folder")
+        elif not tests:
+            source.load(cell, problems)  # which says why it cannot be read
         workshop = _open(cell, problems) if tests else None
         for path in tests if workshop is not None else ():
             if workshop is not None and (made := workshop.test(path)) is not None:

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edge.messages import Asked, Recorded, StateChanged
 from edge.plan import load_plan
@@ -290,6 +291,22 @@ def test_together_the_recipes_show_every_kind_of_step():
     )
     wanted += "do with record interlocks grace hold restart stop abort parameters type choices range default unit"
     assert not [key for key in wanted.split() if not keys[key]]
+
+
+@pytest.mark.parametrize("path", sorted(CELL.parent.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_yaml_tool_reads_the_same(path):
+    """PyYAML's own reader is stricter than libyaml in what may stand without quotes, and takes `yes` for true."""
+
+    def same(node, value):
+        if node.kind == "map":
+            keys = [True if key == "on" else int(key) if key.isdecimal() else key for key in node.entries]
+            assert list(value) == keys
+            return all(same(entry.value, one) for entry, one in zip(node.entries.values(), value.values(), strict=True))
+        if node.kind == "list":
+            return all(same(item, one) for item, one in zip(node.items, value, strict=True))
+        return value == node.text or (not isinstance(value, str) and not node.quoted and node.text not in ("yes", "no"))
+
+    assert same(load(path, Problems()), yaml.load(path.read_text(encoding="utf-8"), yaml.SafeLoader))
 
 
 def test_every_text_is_there_in_three_languages():

@@ -39,12 +39,12 @@ def test_every_shipped_recipe_has_tests_with_faults() -> None:
 
 FAILING = """
 recipe: rinse-and-fill
-answers: {label_ok: yes}
+answers: {label_ok: "yes"}
 tests:
   It fills: {}
-  A level sensor that stands still overflows nothing:
+  A level sensor that stands still lets in no more:
     happens: [{step: Fill the mixer, stuck: mixer.level}]
-    always: [not mixer.overflow]
+    always: [mixer.level < 30 L]
 """
 
 
@@ -53,14 +53,14 @@ def test_a_failure_is_told_with_its_moment_its_tags_and_its_step(bottling: Path,
     assert main(["test", "a.test.yaml"]) == 1
     out = capsys.readouterr().out
     assert "a.test.yaml::It fills PASSED" in out
-    assert "a.test.yaml::A level sensor that stands still overflows nothing FAILED" in out
+    assert "a.test.yaml::A level sensor that stands still lets in no more FAILED" in out
     assert (
-        "a.test.yaml:8:14: error: this must always be: not mixer.overflow\n"
-        " 8 |     always: [not mixer.overflow]\n"
+        "a.test.yaml:8:14: error: this must always be: mixer.level < 30 L\n"
+        " 8 |     always: [mixer.level < 30 L]\n"
         "   |              ^^^^^^^^^^^^^^^^^^\n"
     ) in out
     assert re.search(r"^at \d+\.\d\d s, running\n  in step Fill the mixer, rinse-and-fill.yaml:\d+$", out, re.MULTILINE)
-    assert re.search(r"^    mixer\.level +100 L  \(edge sees 0\.\d+ L\)$", out, re.MULTILINE)
+    assert re.search(r"^    mixer\.level +30(?:\.\d+)? L  \(edge sees 0\.\d+ L\)$", out, re.MULTILINE)
     assert re.search(r"^=+ 1 failed, 1 passed in ", out, re.MULTILINE)
 
 
@@ -75,7 +75,7 @@ def test_junit(bottling: Path, capsys) -> None:
     assert (passed.get("name"), passed.get("classname"), passed.get("line")) == ("It fills", "rinse-and-fill", "5")
     assert not list(passed) and float(passed.get("time", "0")) > 0
     (failure,) = failed.findall("failure")
-    assert failure.get("message") == "this must always be: not mixer.overflow"
+    assert failure.get("message") == "this must always be: mixer.level < 30 L"
     assert "in step Fill the mixer" in (failure.text or "")
 
 
@@ -104,3 +104,24 @@ def test_a_mistake_in_the_plant(bottling: Path, capsys) -> None:
 def test_no_tests_at_all(bottling: Path, capsys) -> None:
     assert main(["test", "."]) == 1
     assert "here is no test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["nowhere", "nowhere/x.yaml", "nowhere/a.test.yaml", "nowhere/cell.yaml"])
+def test_what_is_not_there_is_no_success(path: str, bottling: Path, capsys) -> None:
+    (bottling / "a.test.yaml").write_text(FAILING)
+    for paths in ([path], [".", path]):
+        assert main(["test", *paths]) == 1
+        out, err = capsys.readouterr()
+        assert not out and "nowhere" in err and "there is no such file" in err
+
+
+def test_a_folder_without_a_cell_is_no_success(tmp_path: Path, capsys) -> None:
+    assert main(["test", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert not out and "no cell.yaml in this folder" in err
+
+
+def test_no_path_is_a_wrong_command(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["test"])
+    assert ended.value.code == 2 and "PATH" in capsys.readouterr().err
