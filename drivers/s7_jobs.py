@@ -165,7 +165,7 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
 def _values(
     unpack: Callable[[bytes], list[Any]], size: int, start: bytes, heads: Mapping[int, int], count: int
 ) -> Callable[[bytes], Sequence[Any] | None]:
-    """What `ReadJob.values` is, for answers of `size` bytes with this start; of `count` fields `heads` are no values."""
+    """`ReadJob.values` for answers of `size` bytes with this start; of `count` fields the `heads` are no values."""
     end = 6 + len(start)
 
     def one(message: bytes) -> Sequence[Any] | None:
