@@ -111,6 +111,8 @@ class Checker:
         if expect is None or term.type == expect:
             return True
         hint = {"bool": "compare it with a value", "number": "", "text": 'a text is written in quotes: "…"'}[expect]
+        if expect == "bool" and term.type == "number" and term.constant in (0, 1):
+            hint = f"true or false stands here: did you mean `{'true' if term.constant else 'false'}`?"
         message = f"expected {_WORDS[expect]}, but {self._said(term.tree)} is {_WORDS[term.type]}"
         self._error(term.tree, "wrong-type", message, hint)
         return False

@@ -4,6 +4,7 @@
 """
 
 import errno
+import resource
 import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -193,11 +194,25 @@ def explain(error: Exception, path: Path) -> str:
     if isinstance(error, NoRecord):
         return str(error)
     name = getattr(error, "sqlite_errorname", "") or errno.errorcode.get(getattr(error, "errno", 0) or 0, "")
+    if "IOERR" in name and _as_large_as_may_be(path):
+        name = "EFBIG"
     for sign, reason in _REASONS:
         if sign in name:
             return reason.format(path=path, directory=path.parent)
     return f"{path} cannot be used ({error})"
 
+
+def _as_large_as_may_be(path: Path) -> bool:
+    """Whether SQLite's I/O error may be that of a process whose files grow no further: it has no other name for it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
+    return limit != resource.RLIM_INFINITY and any(
+        file.stat().st_size + _GROWTH > limit for file in files if file.exists()
+    )
+
+
+_GROWTH = 65_536
+"""The most that one write lets a file of SQLite's grow: a page."""
 
 _REASONS = (
     ("FULL", "the disk of {directory} is full: free some space"),

@@ -3,6 +3,8 @@
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
@@ -254,6 +256,32 @@ def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert writer.keep(sent)
     writer.close()
     assert len(record.batch(tmp_path / FILE, BATCH).steps) == 4
+
+
+LIMITED = """
+import pathlib, resource, sqlite3, sys
+from edge.record import explain
+path = pathlib.Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+db = sqlite3.connect(path)
+db.execute("PRAGMA journal_mode = WAL")
+db.execute("CREATE TABLE t (b BLOB)")
+try:
+    while True:
+        db.execute("INSERT INTO t VALUES (zeroblob(5000))")
+        db.commit()
+except sqlite3.Error as error:
+    print(error.sqlite_errorname, explain(error, path))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    print(explain(error, path))
+"""
+
+
+def test_a_limit_of_the_size_of_files_is_no_broken_disk(tmp_path: Path) -> None:
+    made = subprocess.run([sys.executable, "-c", LIMITED, tmp_path / FILE], capture_output=True, text=True, check=True)
+    limited, broken = made.stdout.splitlines()
+    assert "IOERR" in limited and "takes no larger files" in limited
+    assert "gives errors: see `dmesg`" in broken
 
 
 def test_a_record_that_was_moved_away_is_begun_anew_without_a_hole_in_the_numbers(tmp_path: Path) -> None:
