@@ -6,8 +6,8 @@ Tags are meant by index, steps by their index in the recipe, times in cycles.
 import msgspec
 
 from drivers.value import Value
+from edge.language.program import Texts
 from edge.messages import Asked, DeviceReport
-from edge.program import Texts
 
 
 class BranchState(msgspec.Struct, omit_defaults=True):

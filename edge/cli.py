@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from edge.arguments import parser
 
 if TYPE_CHECKING:
-    from edge.cell import Cell
-    from edge.program import Plan
+    from edge.language.cell import Cell
+    from edge.language.program import Plan
 
 EXIT_BAD_INPUT, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -46,9 +46,9 @@ def _fail(text: str, code: int = EXIT_BAD_INPUT) -> int:
 def _check(chosen: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.plan import check
-    from edge.report import as_json, report
-    from edge.source import Problems
+    from edge.language.plan import check
+    from edge.language.report import as_json, report
+    from edge.language.source import Problems
 
     gc.disable()  # nothing that is read refers back to what holds it, and the command soon ends
     problems = Problems()
@@ -64,10 +64,10 @@ def _check(chosen: argparse.Namespace) -> int:
 
 def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan | None":
     """The plan of the chosen cell with these recipes (None: all); None after its problems have been printed."""
-    from edge.cell import cell_file
-    from edge.plan import load_plan
-    from edge.report import report
-    from edge.source import Problems
+    from edge.language.cell import cell_file
+    from edge.language.plan import load_plan
+    from edge.language.report import report
+    from edge.language.source import Problems
 
     problems = Problems()
     endpoints = Path(chosen.endpoints) if chosen.endpoints else None
@@ -80,9 +80,9 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
 
 def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     """The chosen cell without its recipes, which may still be in the making; None after its problems were printed."""
-    from edge.cell import apply_endpoints, cell_file, load_cell
-    from edge.report import report
-    from edge.source import Problems
+    from edge.language.cell import apply_endpoints, cell_file, load_cell
+    from edge.language.report import report
+    from edge.language.source import Problems
 
     problems = Problems()
     loaded = load_cell(cell_file(chosen.cell), problems)
@@ -126,7 +126,7 @@ def _serve(chosen: argparse.Namespace) -> int:
 
 
 def _test(chosen: argparse.Namespace) -> int:
-    from edge.trial_report import run_tests
+    from edge.trial.report import run_tests
 
     try:
         return 0 if run_tests(chosen.paths, chosen.junit) else EXIT_BAD_INPUT
@@ -169,7 +169,7 @@ def _print_record(chosen: argparse.Namespace, batch: str | None) -> int:
 def _record_directory(chosen: argparse.Namespace) -> Path:
     """Where the record is: as said, that of the named cell, or the only one that there is."""
     from edge import record
-    from edge.cell import cell_file
+    from edge.language.cell import cell_file
 
     if chosen.state or os.environ.get("STATE_DIRECTORY"):
         return _base(chosen.state)
@@ -188,7 +188,8 @@ def _record_directory(chosen: argparse.Namespace) -> Path:
 
 def _cell_name(path: Path) -> str:
     """The name of the cell of a file, be it sound in all else or not. Raises NoRecord."""
-    from edge import record, source
+    from edge import record
+    from edge.language import source
 
     problems = source.Problems()
     node = source.load(path, problems)
@@ -201,7 +202,7 @@ def _cell_name(path: Path) -> str:
 def _schema(chosen: argparse.Namespace) -> int:
     import msgspec
 
-    from edge.schema import schema
+    from edge.language.schema import schema
 
     print(msgspec.json.format(msgspec.json.encode(schema(chosen.kind))).decode())
     return 0

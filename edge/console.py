@@ -8,7 +8,7 @@ import sys
 import termios
 from collections.abc import Generator
 
-from edge.report import clip, safe
+from edge.language.report import clip, safe
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?")
 """What the arrows and other keys without a character send (ECMA-48, 5.4)."""

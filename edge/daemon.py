@@ -22,8 +22,8 @@ import msgspec
 from setproctitle import setproctitle
 
 from edge import channel, fieldbus, loop, recorder
+from edge.language.program import Plan
 from edge.lock import CannotStart
-from edge.program import Plan
 from edge.record import NoRecord
 
 log = logging.getLogger("edge.daemon")

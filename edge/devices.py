@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_WAITING, GOOD, Value, is_good, status_name
-from edge import words
 from edge.batch import State
-from edge.cell import Device, Tag
+from edge.engine import words
 from edge.image import Layout
+from edge.language.cell import Device, Tag
 from edge.messages import DeviceReport, DeviceStats, TagReport
 
 Json = dict[str, Any]

@@ -14,11 +14,11 @@ from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
 from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Scan, Value, is_good
 from edge import channel
-from edge.cell import Cell, Device
 from edge.clock import GRAIN_NS, Timer, now_ns
 from edge.histogram import Histogram
 from edge.image import OUTPUT, TICK, Layout, device_of, since_cause, unpack_tick
 from edge.inputs import Inputs
+from edge.language.cell import Cell, Device
 from edge.messages import DeviceReport, DeviceStats, Hello, TagReport, pack
 from edge.outputs import Outputs
 from edge.phase import Lead, Phase, Turns

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Sequence
 
 from drivers.value import GOOD, Value, is_good
-from edge.cell import Cell, Device, Tag
+from edge.language.cell import Cell, Device, Tag
 
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
 

@@ -6,8 +6,8 @@ from operator import itemgetter
 from typing import Any
 
 from drivers.value import BAD_OUT_OF_RANGE, Scan, Value, from_raw, is_good
-from edge.cell import Tag
 from edge.image import Layout
+from edge.language.cell import Tag
 
 FULL_FRAME_NS = 1_000_000_000
 """A full frame goes out at least this often, so that a reader who has missed one has the values again."""

@@ -22,8 +22,8 @@ import msgspec
 from msgspec.structs import replace
 
 from edge.image import unpack_record
+from edge.language.program import Plan
 from edge.messages import Hello, pack
-from edge.program import Plan
 from edge.record import explain
 
 DIRECTORY = "journal"

@@ -23,11 +23,11 @@ import msgspec
 
 from edge import channel
 from edge.clock import Ticker, now_ns
-from edge.engine import Engine, Output
+from edge.engine.engine import Engine, Output
 from edge.histogram import Histogram
 from edge.image import INPUT, arrival, caused, device_of, pack_record, pack_tick
+from edge.language.program import Plan
 from edge.messages import Commit, Hello, LoopStats, Restore, Snapshot, pack, pack_events, unpack_inward
-from edge.program import Plan
 
 log = logging.getLogger("edge.loop")
 

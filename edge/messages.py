@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from drivers.value import Value
-from edge.program import Texts
+from edge.language.program import Texts
 
 MESSAGE = 0
 

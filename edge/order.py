@@ -9,10 +9,10 @@ from datetime import datetime
 import msgspec
 
 from drivers.value import Value
-from edge import units
+from edge.language import units
+from edge.language.program import Parameter, Plan, Prompt, Recipe
+from edge.language.source import suggest
 from edge.messages import Asked
-from edge.program import Parameter, Plan, Prompt, Recipe
-from edge.source import suggest
 
 
 class Order(msgspec.Struct, frozen=True):

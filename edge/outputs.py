@@ -16,7 +16,7 @@ from drivers.value import (
     status_name,
     to_raw,
 )
-from edge.cell import Tag
+from edge.language.cell import Tag
 
 WRITE_AGAIN_S = 0.5
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from drivers.value import Value
-from edge.program import Texts
+from edge.language.program import Texts
 
 FILE = "edge.db"
 """The batch record's name in the state directory."""

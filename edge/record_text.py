@@ -9,7 +9,7 @@ from textwrap import wrap
 import msgspec
 
 from drivers.value import display
-from edge.program import Texts
+from edge.language.program import Texts
 from edge.record import AlarmEntry, Batch, Question, StateChange, StepRun, Summary, batch, batches
 
 WIDTH = 100

@@ -22,9 +22,12 @@ from threading import Thread
 import msgspec
 from setproctitle import setproctitle
 
-from edge import __version__, words
+from edge import __version__
 from edge.channel import drain, send
+from edge.engine import words
+from edge.engine.states import ENDED
 from edge.journal import FORMAT, Header, Journal, plan_hash
+from edge.language.program import Plan
 from edge.messages import (
     Ack,
     AlarmAcknowledged,
@@ -47,9 +50,7 @@ from edge.messages import (
     pack,
     unpack_outward,
 )
-from edge.program import Plan
 from edge.record import FILE, SCHEMA, UPGRADES, VERSION, NoRecord, Parameter, explain, version
-from edge.states import ENDED
 
 RETRY_S = 1.0
 WAITING_BYTES = 16 << 20

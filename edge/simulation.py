@@ -11,10 +11,10 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from edge.cell import Cell, apply_endpoints
+from edge.language.cell import Cell, apply_endpoints
+from edge.language.report import report
+from edge.language.source import Problems
 from edge.lock import CannotStart
-from edge.report import report
-from edge.source import Problems
 
 START_S = 30.0
 

@@ -12,20 +12,21 @@ from typing import TextIO
 
 import msgspec
 
-from edge import channel, record, record_text, recorder, states
+from edge import channel, record, record_text, recorder
 from edge.batch import BatchState
 from edge.console import Console
 from edge.daemon import Daemon, Watcher
+from edge.engine import states
+from edge.language.program import Plan
 from edge.lock import CannotStart, Lock
 from edge.order import Order
-from edge.program import Plan
 from edge.simulation import simulated
 from edge.terminal import Terminal
 
 
 def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool, core: int | None) -> int:
     """`edge serve`: the cell with its page, API and metrics, until SIGTERM. Gives the exit code."""
-    from edge import api
+    from edge.api import process as api
 
     _log_to(sys.stderr)
     try:

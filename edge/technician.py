@@ -27,11 +27,11 @@ from drivers.value import (
     is_good,
     status_name,
 )
-from edge.cell import Cell, Device, Tag, outside, whole
 from edge.devices import iso
+from edge.language.cell import Cell, Device, Tag, outside, whole
+from edge.language.source import suggest
 from edge.lock import holder_of
 from edge.order import parse_value
-from edge.source import suggest
 
 PERIOD_S = 1.0
 READ_BACK_S = 3.0
@@ -195,7 +195,7 @@ def _seen_by_daemon(state: dict[str, Any]) -> Seen:
 
 def _await_levels(url: str, settings: Settings) -> None:
     """Waits until the devices show what was set. Raises NotDone where they do not."""
-    from edge.sequence import agrees
+    from edge.engine.sequence import agrees
 
     until = time.monotonic() + READ_BACK_S
     while True:

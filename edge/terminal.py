@@ -9,10 +9,12 @@ import time
 import msgspec
 
 from drivers.value import display
-from edge import channel, states, words
+from edge import channel
 from edge.console import Console
 from edge.daemon import ABORT_BATCH, STOP_BATCH
+from edge.engine import states, words
 from edge.image import RECORD, unpack_record
+from edge.language.program import Plan
 from edge.messages import (
     AlarmRaised,
     Answered,
@@ -30,7 +32,6 @@ from edge.messages import (
     unpack_inward,
 )
 from edge.order import Order, parse_answer, span
-from edge.program import Plan
 from edge.view import View
 
 EXIT_CODES = {"complete": 0, "stopped": 3, "aborted": 4}

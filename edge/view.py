@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value, is_good
-from edge import states, words
 from edge.batch import Alarm, BatchState, BranchState, State
 from edge.devices import DeviceView, Json, iso
+from edge.engine import states, words
+from edge.engine.sequence import active
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
+from edge.language.program import Plan, Recipe, Texts
 from edge.messages import (
     MESSAGE,
     AlarmAcknowledged,
@@ -41,8 +43,6 @@ from edge.messages import (
     unpack_inward,
     unpack_outward,
 )
-from edge.program import Plan, Recipe, Texts
-from edge.sequence import active
 
 LOG_LENGTH = 200
 MAX_ALARMS = 256

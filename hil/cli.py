@@ -94,9 +94,9 @@ def _seconds(text: str) -> float | None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from edge.cell import cell_file, load_cell
-    from edge.report import report
-    from edge.source import Problems
+    from edge.language.cell import cell_file, load_cell
+    from edge.language.report import report
+    from edge.language.source import Problems
     from hil.plant_file import load_plant
     from hil.up import Options, up
 

@@ -12,9 +12,9 @@ from msgspec import Meta
 from drivers.driver import AddressError
 from drivers.modbus_address import READS
 from drivers.opcua_node import parse_address
-from edge.nodes import as_text
-from edge.shape import FAILED, Seconds
-from edge.source import Node, Problems, tick
+from edge.language.nodes import as_text
+from edge.language.shape import FAILED, Seconds
+from edge.language.source import Node, Problems, tick
 
 _BLOCK = re.compile(r"DB([1-9][0-9]{0,4})")
 _SPAN = re.compile(rf"({'|'.join(READS)}):([0-9]{{1,5}})(?:-([0-9]{{1,5}}))?")

@@ -21,10 +21,10 @@ import msgspec
 from msgspec import Meta
 
 from drivers.value import Value
-from edge import shape, units
-from edge.cell import Cell, Tag, outside
-from edge.nodes import as_choice, as_integer, as_map, as_text
-from edge.source import Node, Problems, load, suggest, tick
+from edge.language import shape, units
+from edge.language.cell import Cell, Tag, outside
+from edge.language.nodes import as_choice, as_integer, as_map, as_text
+from edge.language.source import Node, Problems, load, suggest, tick
 from hil.controllers import CONTROLLERS, Controller
 from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields
 

@@ -13,7 +13,7 @@ import msgspec
 
 from drivers.value import Value
 from edge import channel
-from edge.cell import Device, Tag
+from edge.language.cell import Device, Tag
 from hil import exchange
 from hil.controllers import Controller
 from hil.exchange import Assignment, Levels, Refused, Serving, Values

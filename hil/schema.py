@@ -3,8 +3,8 @@
 from inspect import cleandoc
 from typing import Any
 
-from edge import shape
-from edge.schema import DRAFT
+from edge.language import shape
+from edge.language.schema import DRAFT
 from hil.controllers import CONTROLLERS
 from hil.plant_file import PlantForm
 from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields

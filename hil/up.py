@@ -14,8 +14,8 @@ import yaml
 from setproctitle import setproctitle
 
 from drivers.value import Value, from_raw
-from edge.cell import Cell, Tag
-from edge.plant import raw
+from edge.language.cell import Cell, Tag
+from edge.language.plant import raw
 from hil.exchange import PERIOD_S
 from hil.plant_file import Plant
 from hil.plc_process import Failure, PlcProcess

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from drivers.value import TYPES
-from edge.cell import Cell, Tag
+from edge.language.cell import Cell, Tag
+from edge.language.program import Parameter, Plan, Recipe
 from edge.messages import (
     AlarmAcknowledged,
     AlarmCleared,
@@ -22,7 +23,6 @@ from edge.messages import (
     StepStarted,
     TagSet,
 )
-from edge.program import Parameter, Plan, Recipe
 
 RUN = 1_795_514_400_000_000_000
 BATCH = "20261124-101530"

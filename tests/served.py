@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from edge import api, channel, record
+from edge import channel, record
+from edge.api import process as api
 from tests import watched
 
 PATIENCE_S = 15.0
@@ -165,7 +166,7 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
 
 
 def main() -> None:
-    from edge import server, stream
+    from edge.api import server, stream
 
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     listener, loop = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])

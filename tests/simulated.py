@@ -9,9 +9,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.cell import Cell, load_cell
-from edge.report import report
-from edge.source import Problems
+from edge.language.cell import Cell, load_cell
+from edge.language.report import report
+from edge.language.source import Problems
 from hil.modbus_plc import ModbusPlc
 from hil.opcua_plc import OpcUaPlc
 from hil.plc import SimulatedPlc

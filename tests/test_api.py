@@ -8,13 +8,14 @@ import socket
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_metrics
 
-from edge import api, record
-from edge.guard import Guard
+from edge import record
+from edge.api import process as api
+from edge.api.guard import Guard
+from edge.api.pages import Pages
+from edge.api.request import RequestError, answer_to, level_of, parameters_of
+from edge.api.server import MAX_STREAMS
+from edge.language.program import Parameter
 from edge.messages import Asked, CommandDone
-from edge.pages import Pages
-from edge.program import Parameter
-from edge.request import RequestError, answer_to, level_of, parameters_of
-from edge.server import MAX_STREAMS
 from tests import watched
 from tests.served import PATIENCE_S, Served, record_of_one, wait_for
 

@@ -10,10 +10,10 @@ import pytest
 
 from drivers.driver import Point
 from drivers.value import TYPES
-from edge.cell import load_cell
-from edge.plan import load_plan
-from edge.report import report
-from edge.source import Problems
+from edge.language.cell import load_cell
+from edge.language.plan import load_plan
+from edge.language.report import report
+from edge.language.source import Problems
 from tests.bench import programs, reaction, scale, wire
 from tests.bench.__main__ import CASES, line
 from tests.bench.case import Case, Unavailable, run

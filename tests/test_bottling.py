@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edge.language.plan import load_plan
+from edge.language.recipe import LANGUAGES
+from edge.language.report import report
+from edge.language.source import Problems, load
 from edge.messages import Asked, Recorded, StateChanged
-from edge.plan import load_plan
-from edge.recipe import LANGUAGES
-from edge.report import report
-from edge.source import Problems, load
 from hil.plant_file import load_plant
 from tests.virtual import Virtual
 

@@ -9,9 +9,9 @@ import pytest
 from drivers.driver import AddressError, Point
 from drivers.identity import Secret
 from drivers.value import Scale
-from edge.cell import CellFile, apply_endpoints, beats, load_cell, outside
-from edge.report import report
-from edge.source import Problem, Problems
+from edge.language.cell import CellFile, apply_endpoints, beats, load_cell, outside
+from edge.language.report import report
+from edge.language.source import Problem, Problems
 
 HERE = Path(__file__).parent
 

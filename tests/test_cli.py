@@ -54,7 +54,7 @@ def imported(code: str) -> set[str]:
 
 def test_help_imports_nothing_heavy() -> None:
     loaded = imported("import edge.cli\ntry: edge.cli.main(['tags', '--help'])\nexcept SystemExit: pass")
-    assert loaded.isdisjoint({"msgspec", "yaml", "asyncio", "edge.cell", "edge.daemon", "inspect"})
+    assert loaded.isdisjoint({"msgspec", "yaml", "asyncio", "edge.language.cell", "edge.daemon", "inspect"})
 
 
 def test_a_look_at_the_tags_does_not_import_what_runs_them() -> None:

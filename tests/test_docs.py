@@ -11,13 +11,14 @@ import pytest
 from drivers import driver
 from drivers.identity import Secret
 from drivers.modbus_settings import Serial, TlsSettings
-from edge import arguments, recipe, units
-from edge.cell import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
-from edge.plan import PLANT, check
-from edge.report import report
-from edge.shape import keys
-from edge.source import Problem, Problems, parse
-from edge.states import COMMANDS, TABLE
+from edge import arguments
+from edge.engine.states import COMMANDS, TABLE
+from edge.language import recipe, units
+from edge.language.cell import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
+from edge.language.plan import PLANT, check
+from edge.language.report import report
+from edge.language.shape import keys
+from edge.language.source import Problem, Problems, parse
 from hil import cli as hil_cli
 from hil.controllers import CONTROLLERS
 from hil.plant_file import PlantForm, load_plant
@@ -176,14 +177,14 @@ def test_every_unit_is_told() -> None:
 
 
 def test_every_problem_that_is_told_can_be_found() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "edge").glob("*.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "edge").rglob("*.py"))
     told = words(section(RECIPE_PAGE, "What `edge check` finds"), r"[a-z]+(?:-[a-z]+)+")
     real = set(re.findall(r'"([a-z]+(?:-[a-z]+)+)"', source)) | {f"unknown-{kind}" for kind in ("device", "tag")}
     assert told and told <= real, told - real
 
 
 def test_every_metric_is_told() -> None:
-    source = (ROOT / "edge" / "metrics.py").read_text(encoding="utf-8")
+    source = (ROOT / "edge" / "api" / "metrics.py").read_text(encoding="utf-8")
     real = set(re.findall(r'"(edge_[a-z_]+)"', source))
     told = words(section(OPERATE_PAGE, "Metrics"), "edge_[a-z_]+")
     assert {re.sub("_(total|info)$", "", name) for name in told} == real
@@ -240,7 +241,7 @@ def asked(served: Served, line: str, **variables: object) -> tuple[int, object]:
 
 def test_the_examples_of_the_api_work_and_every_route_is_told(served: Served) -> None:
     told = {f"{method} {path}": line for method, path, line in ROUTE.findall(section(OPERATE_PAGE, "API"))}
-    source = (ROOT / "edge" / "server.py").read_text(encoding="utf-8")
+    source = (ROOT / "edge" / "api" / "server.py").read_text(encoding="utf-8")
     routes = {f"{how.upper()} {path}" for how, path in re.findall(r'web\.(get|post)\("([^"]+)"', source)}
     assert told.keys() == {re.sub(r"\{(\w+):.*\}", r"{\1}", route) for route in routes}
     status, answer = asked(served, told.pop("POST /api/tags/{tag}"))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED
-from edge import states
-from edge.engine import Engine
+from edge.engine import states
+from edge.engine.engine import Engine
 from edge.messages import (
     Ack,
     AlarmChanged,

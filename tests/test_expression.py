@@ -9,13 +9,13 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from drivers.value import TYPES, Scale, parse_type
-from edge.cell import Cell, Tag
-from edge.expression import RESERVED, Scope, Symbol, compile_expression, from_cell
-from edge.grammar import MAX_DEPTH, MAX_TOKENS, Tree, parse
-from edge.source import Node, Place, Problems
-from edge.source import parse as parse_yaml
-from edge.units import NONE, convert, describe
-from edge.units import parse as unit
+from edge.language.cell import Cell, Tag
+from edge.language.expression import RESERVED, Scope, Symbol, compile_expression, from_cell
+from edge.language.grammar import MAX_DEPTH, MAX_TOKENS, Tree, parse
+from edge.language.source import Node, Place, Problems
+from edge.language.source import parse as parse_yaml
+from edge.language.units import NONE, convert, describe
+from edge.language.units import parse as unit
 
 LINE = Place("r.yaml", 1, 1)
 

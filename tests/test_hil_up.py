@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from drivers import driver
 from drivers.value import TYPES, Scale, is_good
 from edge import channel
-from edge.cell import Tag, apply_endpoints, load_cell
-from edge.plant import raw
-from edge.report import report
-from edge.source import Problems
+from edge.language.cell import Tag, apply_endpoints, load_cell
+from edge.language.plant import raw
+from edge.language.report import report
+from edge.language.source import Problems
 from hil import exchange
 from hil.cli import main
 from hil.exchange import Levels, Refused, Serving, Values

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.cell import load_cell
-from edge.report import report
-from edge.source import Problems
+from edge.language.cell import load_cell
+from edge.language.report import report
+from edge.language.source import Problems
 from tests.processes import BOTTLING, Plcs, Served, running, until
 from tests.virtual import CELL, plan_of
 

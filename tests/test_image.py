@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from drivers.value import TYPES, DataType, parse_type
 from edge import image
-from edge.cell import Cell, Device, Tag
+from edge.language.cell import Cell, Device, Tag
 from edge.messages import (
     Ack,
     Command,

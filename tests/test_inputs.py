@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.value import BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Scale, Scan, Value, from_raw, is_good, parse_type
-from edge.cell import Cell, Device, Tag
 from edge.image import Input, Layout
 from edge.inputs import FULL_FRAME_NS, Inputs
+from edge.language.cell import Cell, Device, Tag
 
 KINDS = [("float32", None), ("uint16", Scale(0, 1000, 0, 500)), ("bool", None), ("string[8]", None), ("int64", None)]
 RAW = (

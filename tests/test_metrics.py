@@ -7,8 +7,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from edge import __version__, channel
+from edge.api.metrics import registry
 from edge.messages import Command, pack
-from edge.metrics import registry
 from edge.view import View
 from tests.watched import WatchedLoop, plan
 

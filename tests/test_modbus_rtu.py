@@ -24,8 +24,8 @@ from drivers.modbus_rtu import MOST, RtuCodec, crc, frame, silence_s
 from drivers.modbus_settings import ModbusSettings, Serial
 from drivers.serial_line import SerialLine
 from drivers.value import BAD_CONFIGURATION, BAD_NO_COMMUNICATION, BAD_TIMEOUT, GOOD, parse_type
-from edge.cell import apply_endpoints, load_cell
-from edge.source import Problems
+from edge.language.cell import apply_endpoints, load_cell
+from edge.language.source import Problems
 from hil.modbus_plc import ModbusPlc
 
 LONG_S, SHORT_S = 30.0, 0.15

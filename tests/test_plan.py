@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.plan import check, load_plan
-from edge.program import Plan, Recipe, Step
-from edge.report import report
-from edge.source import Problem, Problems
+from edge.language.plan import check, load_plan
+from edge.language.program import Plan, Recipe, Step
+from edge.language.report import report
+from edge.language.source import Problem, Problems
 
 HERE = Path(__file__).parent
 BOTTLING = HERE / "bottling"

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edge.plant
+import edge.language.plant
 from drivers.value import TYPES, Scale, Value
-from edge.cell import Cell, Device, Tag, load_cell
-from edge.source import Problems
+from edge.language.cell import Cell, Device, Tag, load_cell
+from edge.language.source import Problems
 from hil.cli import main
 from hil.controllers import ModbusController, OpcUaController, S7Controller, Span
 from hil.plant_file import Plant, load_plant

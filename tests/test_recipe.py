@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from edge import recipe, shape
-from edge.recipe import RecipeFile
-from edge.shape import FAILED, Form
-from edge.source import Problem, Problems, parse
+from edge.language import recipe, shape
+from edge.language.recipe import RecipeFile
+from edge.language.shape import FAILED, Form
+from edge.language.source import Problem, Problems, parse
 
 
 def read(text: str, kind: Any = RecipeFile) -> tuple[Any, list[Problem]]:

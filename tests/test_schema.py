@@ -8,9 +8,9 @@ import jsonschema
 import msgspec
 import pytest
 
-from edge.plan import TEST
-from edge.schema import KINDS, schema
-from edge.source import Node, Problems, load
+from edge.language.plan import TEST
+from edge.language.schema import KINDS, schema
+from edge.language.source import Node, Problems, load
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"

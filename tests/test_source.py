@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.nodes import as_bool, as_choice, as_integer, as_list, as_map, as_number, as_text
-from edge.report import as_json, report
-from edge.source import MAX_BYTES, MAX_NODES, MAX_SHOWN, Node, Place, Problems, load, origin, parse, suggest
+from edge.language.nodes import as_bool, as_choice, as_integer, as_list, as_map, as_number, as_text
+from edge.language.report import as_json, report
+from edge.language.source import MAX_BYTES, MAX_NODES, MAX_SHOWN, Node, Place, Problems, load, origin, parse, suggest
 
 
 def read(text):

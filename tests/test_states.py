@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge import states
+from edge.engine import states
 
 EVERY_STATE = {
     "idle", "running", "pausing", "paused", "holding", "held", "restarting", "stopping", "stopped", "aborting",

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.plan import load_trials
-from edge.report import report
-from edge.source import Problems
-from edge.trial import Failure, Verdict, run_trial
+from edge.language.plan import load_trials
+from edge.language.report import report
+from edge.language.source import Problems
+from edge.trial.trial import Failure, Verdict, run_trial
 from tests.virtual import CELL
 
 RECIPE = """

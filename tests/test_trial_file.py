@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edge.plan import TEST, check, load_trials
-from edge.report import report
-from edge.shape import keys
-from edge.source import Problem, Problems
-from edge.trial import run_trial
-from edge.trial_file import Ends, Expectation, Happening, TrialFile, TrialForm
-from edge.trial_program import Trial
+from edge.language.plan import TEST, check, load_trials
+from edge.language.report import report
+from edge.language.shape import keys
+from edge.language.source import Problem, Problems
+from edge.language.trial_file import Ends, Expectation, Happening, TrialFile, TrialForm
+from edge.language.trial_program import Trial
+from edge.trial.trial import run_trial
 from tests.documents import blocks
 
 HERE = Path(__file__).parent

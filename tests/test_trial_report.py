@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from edge.cli import main
-from edge.plan import TEST
+from edge.language.plan import TEST
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 BOTTLING = RECIPES / "bottling"

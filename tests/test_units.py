@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.units import BASES, KELVIN, NONE, convert, describe, duration, parse, ratio, same_dimension
+from edge.language.units import BASES, KELVIN, NONE, convert, describe, duration, parse, ratio, same_dimension
 
 TABLE = """
 mm/s m3/h kg/m3 L/min 1/min m/s2 °C degC °F K % ‰ ppm rpm bar mbar kPa Pa MPa hPa psi L l mL hL m3

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from drivers.value import BAD_CONNECTION_REJECTED, BAD_NODE_UNKNOWN, GOOD
 from edge import channel
+from edge.api.stream import changes, event
 from edge.image import pack_record
 from edge.messages import (
     Command,
@@ -21,7 +22,6 @@ from edge.messages import (
     TagReport,
     pack,
 )
-from edge.stream import changes, event
 from edge.view import View
 from tests.watched import WatchedLoop, histogram, plan
 

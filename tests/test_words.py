@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from drivers.value import BAD, BAD_ACCESS_DENIED, BAD_TIMEOUT, STATUS_NAMES
-from edge import refusals, states, words
+from edge.engine import refusals, states, words
 from edge.messages import DeviceReport
 
 LANGUAGES = {"en", "fr", "ar"}

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from drivers.value import BAD_NOT_WRITABLE, Value
+from edge.language.plan import load_plan
+from edge.language.program import Plan
+from edge.language.report import report
+from edge.language.source import Problems
 from edge.messages import Event, Restore, TagReport
-from edge.plan import load_plan
-from edge.program import Plan
-from edge.report import report
-from edge.source import Problems
-from edge.trial_bench import Bench
+from edge.trial.bench import Bench
 
 CELL = """
 cell: bench

@@ -13,9 +13,10 @@ import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, GOOD, Scale, Value, parse_type
 from edge import channel
-from edge.cell import Cell, Device, Tag
-from edge.engine import Engine
+from edge.engine.engine import Engine
 from edge.image import device_of, pack_record
+from edge.language.cell import Cell, Device, Tag
+from edge.language.program import Branch, Entry, Interlock, Level, Parameter, Plan, Prompt, Recipe, Step
 from edge.messages import (
     BOUNDS_S,
     Ack,
@@ -30,7 +31,6 @@ from edge.messages import (
     pack_events,
     unpack_inward,
 )
-from edge.program import Branch, Entry, Interlock, Level, Parameter, Plan, Prompt, Recipe, Step
 
 SCAN_NS = 10_000_000
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from drivers.value import GOOD, Value
 from edge import channel
+from edge.language.plan import load_plan
+from edge.language.program import Plan
+from edge.language.report import report
+from edge.language.source import Problems
 from edge.loop import Loop, Sockets
 from edge.messages import Ack, Command, Commit, DeviceReport, pack, unpack_outward
-from edge.plan import load_plan
-from edge.program import Plan
-from edge.report import report
-from edge.source import Problems
 from tests.bench import cells
 
 Frames = list[bytes]

@@ -1,0 +1,1 @@
+"""HTTP API, metrics and the operator's page, in a process of their own."""

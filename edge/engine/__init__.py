@@ -1,0 +1,1 @@
+"""The pure engine: packets of a cycle in, levels and events out."""

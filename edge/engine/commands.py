@@ -1,0 +1,152 @@
+"""What a person commands: start, steer, answer, set, acknowledge; each checked against what is, and answered."""
+
+from collections.abc import Callable
+
+from edge.batch import State
+from edge.engine import refusals, states, words
+from edge.engine.alarms import Alarms
+from edge.engine.control import Control
+from edge.engine.formula import check_answer, check_parameters
+from edge.engine.levels import Levels
+from edge.engine.refusals import Refused
+from edge.engine.sequence import Sequence, fit
+from edge.language.program import Plan
+from edge.messages import Answered, Command, CommandDone, Event, TagSet
+
+MAX_BATCHES = 64
+
+
+class Commands:
+    """Obeys or refuses each command."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: State,
+        emit: Callable[[Event], None],
+        levels: Levels,
+        alarms: Alarms,
+        control: Control,
+    ) -> None:
+        self.plan = plan
+        self.cell = plan.cell
+        self.state = state
+        self.emit = emit
+        self.levels = levels
+        self.alarms = alarms
+        self.control = control
+
+    def take(self, command: Command) -> None:
+        """Obeys a command, or refuses it in words; either way it is answered."""
+        try:
+            if command.until and not command.since <= self.state.cycle <= command.until:
+                raise Refused(refusals.TOO_LATE)
+            self._obey(command)
+        except Refused as refused:
+            self.emit(CommandDone(command.id, False, refused.text, command.batch, refused.say))
+            return
+        self.emit(CommandDone(command.id, True, "", command.batch))
+
+    def _obey(self, command: Command) -> None:
+        match command.do:
+            case "start":
+                self._start(command)
+            case "answer":
+                self._answer(command)
+            case "set":
+                self._set(command)
+            case "acknowledge":
+                if not self.alarms.acknowledge(command.alarm, command.by):
+                    raise Refused(refusals.NO_ALARM)
+            case _:
+                self._steer(command)
+
+    def _start(self, command: Command) -> None:
+        recipe = self.plan.recipes.get(command.recipe)
+        if recipe is None:
+            raise Refused(refusals.no_recipe(command.recipe))
+        if not command.batch or command.batch in self.state.batches:
+            raise Refused(refusals.batch_exists(command.batch))
+        if len(self.state.batches) >= MAX_BATCHES:
+            raise Refused(refusals.too_many_batches(MAX_BATCHES))
+        values = check_parameters(recipe, command.parameters)
+        for unit in recipe.uses:
+            if unit in self.state.owners:
+                raise Refused(refusals.unit_used(unit, self.state.owners[unit]))
+        for device in recipe.devices:
+            if not self.state.up[device]:
+                name, report = self.cell.devices[device].name, self.state.reports[device]
+                raise Refused(refusals.device_absent(name, report.status), f"{name} is not there: {report.text}")
+        sequence = self.control.sequence(self.control.new_batch(command.batch, recipe, values, command.by))
+        self._ready(sequence)
+        self.control.begin(sequence, values, command.by)
+
+    def _ready(self, sequence: Sequence) -> None:
+        """Raises Refused while an input is bad or an interlock stands."""
+        bad = [tag for tag in sequence.recipe.inputs if self.state.values[tag] is None]
+        if bad:
+            raise Refused(refusals.no_good_value(self.cell.tags[tag].name for tag in bad[:5]))
+        for interlock in sequence.recipe.interlocks:
+            if interlock.when(self.state.values, sequence.batch.variables) is not False:
+                raise Refused(refusals.interlock_stands(interlock.say, interlock.condition))
+
+    def _steer(self, command: Command) -> None:
+        sequence = self._find(command.batch)
+        batch = sequence.batch
+        possible = states.allowed(batch.state)
+        if command.do not in possible:
+            raise Refused(refusals.not_possible(batch.batch, batch.state, command.do, possible))
+        if command.do == "reset":
+            self.control.remove(sequence, command.by)
+            return
+        if command.do == "restart":
+            for device in sequence.recipe.devices:
+                self._reach(device)
+            self._ready(sequence)
+        batch.barred = False
+        cause = {"en": command.cause} if command.cause else words.commanded(command.do, command.by)
+        self.control.change(sequence, command.do, cause, command.by)
+
+    def _find(self, name: str) -> Sequence:
+        sequence = self.control.sequences.get(name)
+        if sequence is None:
+            raise Refused(refusals.no_batch(name))
+        return sequence
+
+    def _reach(self, device: int) -> None:
+        """Raises Refused where the device is lost."""
+        if not self.state.up[device]:
+            name, report = self.cell.devices[device].name, self.state.reports[device]
+            raise Refused(words.device_lost(name, "", report.status), f"{name} is lost: {report.text}")
+
+    def _answer(self, command: Command) -> None:
+        batch = self._find(command.batch).batch
+        asked = batch.prompts.get(command.prompt)
+        if asked is None or command.prompt in batch.answers:
+            raise Refused(refusals.QUESTION_CLOSED)
+        value = check_answer(asked, command.value)
+        batch.answers[command.prompt] = value
+        recipe = self.plan.recipes[batch.recipe]
+        if asked.name:
+            batch.variables[recipe.variables.index(asked.name)] = value
+        del batch.prompts[command.prompt]
+        self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name))
+
+    def _set(self, command: Command) -> None:
+        tag = next((tag for tag in self.cell.tags if tag.name == command.tag), None)
+        if tag is None:
+            raise Refused(refusals.no_tag(command.tag))
+        if not tag.writable:
+            raise Refused(refusals.read_only(tag.name))
+        if tag.index in self.levels.beats:
+            raise Refused(refusals.heartbeat(tag.name))
+        owner = self.levels.owner(tag.index)
+        if owner is not None:
+            raise Refused(refusals.tag_owned(tag.name, owner.batch, owner.recipe))
+        self._reach(tag.device)
+        if command.value is None:
+            raise Refused(refusals.VALUE_NEEDED)
+        value = fit(tag, command.value)
+        self.state.manual[tag.index] = value
+        self.levels.settle((tag.index,))
+        self.emit(TagSet(tag.name, value, command.by))

@@ -1,0 +1,459 @@
+"""Runs the steps of one batch, as an IEC 61131-3 sequential function chart does: branches, each with one active step.
+
+A step is entered (its start goes to the record), begins once that is durable, acts, and is left. Pure, as the engine.
+"""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from drivers.value import Value
+from edge.batch import BatchState, BranchState, State
+from edge.engine import refusals, words
+from edge.engine.refusals import Refused
+from edge.language.arithmetic import rounded
+from edge.language.cell import Tag
+from edge.language.program import Branch, Code, Level, Plan, Recipe, Repeat, Run, Step, Texts
+from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
+
+BLIND_S = 2.0
+"""So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
+
+STEPS_PER_CYCLE = 100
+"""Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("": go on).
+
+    A batch has one alarm of each kind, or, where `step` is given, one for each step (by its index).
+    """
+
+    do: str
+    kind: str
+    say: Texts
+    tag: str = ""
+    step: int | None = None
+
+    def key(self, batch: str) -> str:
+        """The key of its alarm."""
+        return f"batch:{batch}:{self.kind}" + ("" if self.step is None else f":{self.step}")
+
+
+def fit(tag: Tag, value: Value, *, calculated: bool = False) -> Value:
+    """A value as `tag` can have it: whole for an integer type, within range. Raises Refused.
+
+    What was `calculated` is rounded for an integer type, a half away from zero.
+    """
+    kind = tag.type.kind
+    if kind in ("bool", "string"):
+        if isinstance(value, bool) != (kind == "bool") or isinstance(value, str) != (kind == "string"):
+            raise _misfit(tag, value, refusals.IS_BOOL if kind == "bool" else refusals.IS_TEXT)
+        if isinstance(value, str) and len(value.encode()) > tag.type.size:
+            raise _misfit(tag, value, refusals.longest(tag.type.size))
+        return value
+    if isinstance(value, bool | str):
+        raise _misfit(tag, value, refusals.IS_NUMBER)
+    low, high = tag.low, tag.high
+    if low is None and tag.scale is None:
+        low = tag.type.low
+    if high is None and tag.scale is None:
+        high = tag.type.high
+    if not _between(low, value, high):
+        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
+    fitted = rounded(value) if kind == "int" and tag.scale is None else float(value)
+    if not _between(low, fitted, high):
+        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
+    if fitted != value and not calculated:
+        raise _misfit(tag, value, refusals.IS_WHOLE)
+    return fitted
+
+
+def _between(low: float | None, value: float, high: float | None) -> bool:
+    return (low is None or low <= value) and (high is None or value <= high)
+
+
+def _misfit(tag: Tag, value: Value, wanted: Texts) -> Refused:
+    return Refused(words.value_refused(tag.name, value, wanted))
+
+
+def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
+    """Whether a value read back is this level, as far as the tag's raw type can tell them apart."""
+    if value is None or level is None or isinstance(level, bool | str) or isinstance(value, bool | str):
+        return value is not None and value == level
+    step = 0.0
+    if tag.type.kind == "int":
+        scale = tag.scale
+        step = abs((scale.high - scale.low) / (scale.raw_high - scale.raw_low)) if scale is not None else 0.5
+    return abs(value - level) <= max(step, 1e-6 * abs(level))
+
+
+class Sequence:
+    """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs.
+
+    `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
+    whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
+    unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
+    is the cell's cycles, since its batch stands still.
+    """
+
+    def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
+        self.plan = plan
+        self.recipe = recipe
+        self.state = state
+        self.batch = batch
+        self.steps = recipe.steps
+        self.values = state.values
+        self.variables = batch.variables
+        self.emit = emit
+        self.faults: list[Fault] = []
+        self.mended: list[Fault] = []
+        self.blind: list[int] = []
+        self.blind_limit = plan.cycles(BLIND_S)
+        self.touched: set[int] = set()
+        self.handling = False
+        self.clock = 0
+
+    def run(self, *, handler: bool = False) -> bool:
+        """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
+        branch = self._turn(handler=handler)
+        ended = branch is not None and self._advance(branch)
+        if self.blind or self.batch.blind:
+            self._tell_blind()
+        return ended
+
+    def _tell_blind(self) -> None:
+        """A step that has waited too long for an unknown value is a fault until it goes on."""
+        since = self.batch.blind
+        for index in [index for index in since if index not in self.blind]:
+            del since[index]
+            self.mended.append(Fault("", "no-value", {}, step=index))
+        for index in self.blind:
+            if self.clock - since.setdefault(index, self.clock) >= self.blind_limit:
+                step = self.steps[index]
+                bad = [self.plan.cell.tags[tag].name for tag in self._reads(step) if self.values[tag] is None]
+                say = words.no_value(step.name, ", ".join(bad))
+                self.faults.append(Fault("", "no-value", say, bad[0] if len(bad) == 1 else "", index))
+        self.blind.clear()
+
+    def _reads(self, step: Step) -> tuple[int, ...]:
+        """The tags that a step asks for, those of its phase too."""
+        if step.do is None:
+            return step.inputs
+        phase = self.plan.phases[step.do.phase]
+        return tuple(dict.fromkeys([*step.inputs, *(level.tag for level in step.do.parameters), *phase.inputs]))
+
+    def cut(self, *, handler: bool = False) -> None:
+        """Ends the recipe's body, or the handler, where it stands."""
+        branch = self._turn(handler=handler)
+        if branch is not None:
+            self._cut(branch)
+
+    def _turn(self, *, handler: bool) -> BranchState | None:
+        self.handling = handler
+        self.clock = self.state.cycle if handler else self.batch.clock
+        return self.batch.handling if handler else self.batch.body
+
+    def _advance(self, branch: BranchState) -> bool:
+        """Runs a branch as far as it goes in this cycle; True when its last step has ended."""
+        left = STEPS_PER_CYCLE
+        while left:
+            if not branch.begun and not self._started(branch):
+                return branch.at == len(branch.block)
+            step = self.steps[branch.block[branch.at]]
+            until = step.until
+            over = self._over(step, branch) if until is None else until(self.values, self.variables)
+            if over:
+                self._leave(step, branch, "done")
+            elif branch.limit < 0:
+                if over is None:
+                    self.blind.append(step.index)
+                return False
+            elif self.clock - branch.since < branch.limit or not self._time_out(step, branch):
+                return False
+            left -= 1
+        return False
+
+    def _started(self, branch: BranchState) -> bool:
+        """Whether the branch's next step has begun: it is entered first, and begins when that is durable."""
+        if branch.at == len(branch.block):
+            return False
+        if branch.at == branch.entered:
+            if self.batch.state in ("pausing", "paused") and not self.handling:
+                return False
+            self._enter(branch)
+        return branch.needs <= self.state.acked and self._begin(self.steps[branch.block[branch.at]], branch)
+
+    def _enter(self, branch: BranchState) -> None:
+        """Enters the next step, and with it those that follow a step which ends at once: they share one commit."""
+        while branch.entered < len(branch.block):
+            step = self.steps[branch.block[branch.entered]]
+            self.emit(StepStarted(self.batch.batch, step.index, step.name, branch.path))
+            branch.entered += 1
+            if step.kind != "set":
+                break
+        branch.needs = 0 if self.handling else self.state.next_commit
+
+    def _begin(self, step: Step, branch: BranchState) -> bool:
+        """Gives the step's levels and starts its clock; False while one of them is unknown or refused.
+
+        A handler does what it can: it leaves out what is unknown or refused.
+        """
+        levels, during = self._levels(step.set), self._levels(step.during)
+        wait, limit = self._cycles(step.wait), self._cycles(step.within)
+        unknown = levels is None or during is None or wait is None or limit is None
+        if (unknown or not self._record(step)) and not self.handling:
+            self.blind.append(step.index)
+            return False
+        levels, during, wait, limit = levels or {}, during or {}, wait or 0, limit or 0
+        (self.batch.handler if self.handling else self.batch.set).update(levels)
+        self.touched.update(levels)
+        self._give(branch, during)
+        branch.begun = True
+        branch.since = self.clock
+        branch.wait = wait
+        branch.limit = limit if step.within is not None else -1
+        if step.kind == "parallel":
+            branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
+        if step.ask is not None:
+            self._ask(step, branch)
+        return True
+
+    def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
+        """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
+        found: dict[int, Value] = {}
+        for level in levels:
+            value = level.value
+            if callable(value):
+                value = value(self.values, self.variables)
+            if value is None:
+                return None
+            try:
+                found[level.tag] = fit(self.plan.cell.tags[level.tag], value, calculated=True)
+            except Refused as refused:
+                self.faults.append(
+                    Fault("" if self.handling else "hold", "refused", refused.say, self.plan.cell.tags[level.tag].name)
+                )
+                return None
+        return found
+
+    def _cycles(self, amount: int | Code | None) -> int | None:
+        """A time in cycles; 0 where none is given, None while it is unknown."""
+        if not callable(amount):
+            return amount or 0
+        seconds = amount(self.values, self.variables)
+        return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
+
+    def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
+        branch.during = {**branch.during, **levels}
+        self.batch.during.update(levels)
+        self.touched.update(levels)
+
+    def _take_back(self, branch: BranchState) -> None:
+        for tag in branch.during:
+            self.batch.during.pop(tag, None)
+        self.touched.update(branch.during)
+        branch.during = {}
+
+    def _record(self, step: Step) -> bool:
+        """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
+        values = [entry.value(self.values, self.variables) for entry in step.record]
+        if None in values and not self.handling:
+            return False
+        for entry, value in zip(step.record, values, strict=True):
+            if value is not None:
+                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
+        return True
+
+    def _ask(self, step: Step, branch: BranchState) -> None:
+        ask = step.ask
+        assert ask is not None
+        branch.prompt = self.state.next_prompt
+        self.state.next_prompt += 1
+        name = "" if ask.into is None else self.recipe.variables[ask.into]
+        asked = Asked(
+            self.batch.batch,
+            branch.prompt,
+            step.index,
+            ask.say,
+            ask.kind,
+            name,
+            ask.answers,
+            ask.unit,
+            ask.low,
+            ask.high,
+        )
+        self.batch.prompts[branch.prompt] = asked
+        self.emit(asked)
+
+    def _over(self, step: Step, branch: BranchState) -> bool | None:
+        """Whether the active step has done its work (None: unknown); runs the branches inside it."""
+        match step.kind:
+            case "wait":
+                return self.clock - branch.since >= branch.wait
+            case "parallel":
+                return self._advance_all(branch.children)
+            case "choose":
+                return self._choose(step.branches, branch)
+            case "repeat":
+                assert step.repeat is not None
+                return self._repeat(step.repeat, branch)
+            case "ask":
+                return branch.prompt in self.batch.answers
+            case "do":
+                assert step.do is not None
+                return self._do(step.do, branch)
+            case (
+                _
+            ):  # set and record end at once; until was asked by the caller, without a call, since most steps are so
+                return True
+
+    def _advance_all(self, children: list[BranchState]) -> bool:
+        """Each branch gets its turn, whatever the others say; True when all have ended."""
+        ended = True
+        for child in children:
+            if not self._advance(child):
+                ended = False
+        return ended
+
+    def _choose(self, ways: tuple[Branch, ...], branch: BranchState) -> bool | None:
+        """The first way whose condition is true; where there is none it waits (IEC 61131-3, selection divergence).
+
+        An unknown condition before it makes the choice wait too: it is no `else`. A handler cannot wait for a value:
+        there the unknown is not true, and no true way is the end of the choice.
+        """
+        if branch.stage == 0:
+            for way in ways:
+                answer = True if way.when is None else way.when(self.values, self.variables)
+                if answer is None and not self.handling:
+                    return None
+                if answer:
+                    branch.children = [BranchState(way.block, branch.path)]
+                    break
+            if not branch.children and not self.handling:
+                return False
+            branch.stage = 1
+        return self._advance_all(branch.children)
+
+    def _repeat(self, repeat: Repeat, branch: BranchState) -> bool | None:
+        """Stage 0: shall there be a round? 1: a round runs. Each round begins in a cycle of its own."""
+        values, variables = self.values, self.variables
+        if branch.stage == 0:
+            if repeat.while_ is not None:
+                answer = repeat.while_(values, variables)
+                if answer is not True:
+                    return True if answer is False else None
+            if repeat.times is not None:
+                times = repeat.times(values, variables) if callable(repeat.times) else repeat.times
+                if times is None or isinstance(times, str) or branch.rounds >= times:
+                    return True if times is not None else None
+            branch.children = [BranchState(repeat.block, branch.path)]
+            branch.stage = 1
+        if not self._advance(branch.children[0]):
+            return False
+        if repeat.until is not None:
+            answer = repeat.until(values, variables)
+            if answer is not False:
+                return True if answer is True else None
+        branch.rounds += 1
+        branch.stage = 0
+        branch.children = []
+        return False
+
+    def _do(self, run: Run, branch: BranchState) -> bool | None:
+        """Stage 0: the parameters are at rest and read back so; 1: given, waiting for `running`; 2: for `done`.
+
+        What an earlier run left behind counts for nothing: `done` only after `running`, `failed` only after `running`
+        or once it was seen false.
+        """
+        phase = self.plan.phases[run.phase]
+        values, variables = self.values, self.variables
+        if branch.stage == 0 and (started := self._start_phase(run, branch)) is not True:
+            return started
+        over: Value | None = False
+        failed = phase.failed(values, variables) if phase.failed is not None else False
+        if branch.stage == 1:
+            if failed is False:
+                branch.rounds = 1
+            over = phase.running(values, variables)
+            if over is True:
+                branch.stage = 2
+        if failed is True and (branch.stage == 2 or branch.rounds == 1):
+            self.faults.append(Fault("hold", "phase-failed", words.phase_failed(phase.name)))
+            return False
+        if branch.stage == 2:
+            over = phase.done(values, variables)
+        return None if over is None else over is True
+
+    def _start_phase(self, run: Run, branch: BranchState) -> bool | None:
+        tags = self.plan.cell.tags
+        for level in run.parameters:
+            value = self.values[level.tag]
+            if not agrees(tags[level.tag], value, self.state.levels[level.tag]):
+                return None if value is None else False
+        levels = self._levels(run.parameters)
+        if levels is None:
+            return None
+        self._give(branch, levels)
+        branch.stage, branch.rounds = 1, 0
+        return True
+
+    def _time_out(self, step: Step, branch: BranchState) -> bool:
+        """The step's time limit has passed; True where it is left. A limit that holds or ends the batch is a fault."""
+        if step.on_timeout != "continue":
+            do = "" if self.handling else step.on_timeout
+            self.faults.append(Fault(do, "timeout", words.timed_out(step.name, step.condition)))
+        if step.on_timeout != "continue" and not self.handling:
+            branch.since = self.clock
+            return False
+        self._leave(step, branch, "timeout")
+        return True
+
+    def _leave(self, step: Step, branch: BranchState, how: str) -> None:
+        for child in branch.children:
+            self._cut(child)
+        self._take_back(branch)
+        active = self.clock - branch.since if branch.begun else 0
+        self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, branch.path))
+        self.batch.prompts.pop(branch.prompt, None)
+        self.batch.answers.pop(branch.prompt, None)
+        branch.at += 1
+        branch.begun, branch.limit, branch.stage, branch.rounds, branch.prompt = False, -1, 0, 0, 0
+        branch.children = []
+
+    def _cut(self, branch: BranchState) -> None:
+        """Ends the branch where it stands: every step that was entered and not left is recorded as cut."""
+        while branch.at < branch.entered:
+            self._leave(self.steps[branch.block[branch.at]], branch, "cut")
+
+    def again(self, branch: BranchState) -> None:
+        """Before a restart: a phase that was cut short by the hold is started anew."""
+        for child in branch.children:
+            self.again(child)
+        if branch.at < branch.entered and self.steps[branch.block[branch.at]].kind == "do":
+            step = self.steps[branch.block[branch.at]]
+            assert step.do is not None
+            for level in step.do.parameters:
+                branch.during.pop(level.tag, None)
+                self.batch.during.pop(level.tag, None)
+                self.touched.add(level.tag)
+            branch.stage = 0
+
+
+def halted(branch: BranchState) -> bool:
+    """Whether every branch stands between two steps, where a pause may rest (ISA-88: the next safe break point)."""
+    if branch.at == branch.entered:
+        return True
+    return bool(branch.children) and all(halted(child) for child in branch.children)
+
+
+def active(branch: BranchState) -> Iterator[tuple[BranchState, str]]:
+    """The branches whose step is active, innermost last, with their paths."""
+    if branch.at < branch.entered:
+        yield branch, branch.path
+    for child in branch.children:
+        yield from active(child)
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name

@@ -1,0 +1,1 @@
+"""The files that an engineer writes: read, checked, compiled."""

@@ -1,0 +1,180 @@
+"""What only the whole of a recipe shows before it runs: outputs that two branches drive, answers that are used before
+they are asked, waits for what never changes."""
+
+from collections.abc import Mapping, Sequence
+
+from edge.language.expression import Compiled
+from edge.language.program import Block, Branch, Step
+from edge.language.source import Node, Problems
+from edge.language.steps import Made
+
+Writes = dict[str, Node]
+"""What is driven, a tag or an equipment phase by name -> where it stands."""
+Known = frozenset[int]
+"""Variables that have a value."""
+
+
+class Flow:
+    """Goes through the compiled steps of one recipe as the engine will, and reports what cannot go well.
+
+    `made` are the steps by index, `tags` and `variables` names by index, the first `given` variables are parameters.
+    """
+
+    def __init__(
+        self, made: Mapping[int, Made], tags: Sequence[str], variables: Sequence[str], given: int, problems: Problems
+    ) -> None:
+        self.made = made
+        self.tags = tags
+        self.variables = variables
+        self.given: Known = frozenset(range(given))
+        self.problems = problems
+
+    def check(self, body: Block, handlers: Sequence[Block]) -> None:
+        """Reports everything about the body and the handlers of `on`."""
+        for block in (body, *handlers):
+            self._writes(block)
+            self._answers(block, self.given, frozenset())
+
+    # Who drives what.
+
+    def _writes(self, block: Block) -> Writes:
+        """All that a block drives, each where it does so first."""
+        found: Writes = {}
+        for index in block:
+            found = {**self._step_writes(self.made[index]), **found}
+        return found
+
+    def _step_writes(self, made: Made) -> Writes:
+        step, form = made.step, made.form
+        own: Writes = {}
+        for key in ("set", "during"):
+            for name, entry in form.place(key).entries.items() if form.has(key) else ():
+                if name in own:
+                    self._twice(entry.key, name, "by the same step", own[name])
+                own[name] = entry.key
+        if step.do is not None:
+            for name in (self.tags[level.tag] for level in step.do.parameters):
+                if name in own:
+                    self._twice(own[name], name, "by the phase", form.place("do"))
+                own[name] = form.place("do")
+            own[form.do or ""] = form.place("do")
+        inner: Writes = {}
+        for block in inside(step):
+            branch = self._writes(block)
+            clashes = {branch[name].place: name for name in branch if name in inner and step.kind == "parallel"}
+            for name in clashes.values():
+                self._twice(branch[name], name, "by another branch", inner[name])
+            inner = {**branch, **inner}
+        for name in inner.keys() & form.during.keys():
+            self._twice(
+                inner[name], name, "by `during` of the step around this", form.place("during").entries[name].key
+            )
+        return {**inner, **own}
+
+    def _twice(self, node: Node, name: str, by: str, first: Node) -> None:
+        self.problems.error(
+            node,
+            "driven-twice",
+            f"`{name}` is driven {by} too, on line {first.place.line}",
+            "one thing at a time drives an output: leave one of them out, or let one come after the other",
+        )
+
+    # Which answers are there.
+
+    def _answers(self, block: Block, known: Known, meanwhile: Known) -> Known:
+        """The variables that have a value after a block. `meanwhile` may get theirs in branches beside it."""
+        for index in block:
+            made = self.made[index]
+            after = self._step_answers(made, known, meanwhile)
+            if made.step.within is None or made.step.on_timeout != "continue":
+                known = after
+        return known
+
+    def _step_answers(self, made: Made, known: Known, meanwhile: Known) -> Known:
+        step, form = made.step, made.form
+        loop = form.repeat
+        for node, compiled in made.reads:
+            if loop is None or node is not loop.until:
+                self._read(node, compiled, known | meanwhile if node is form.until else known)
+            if node is form.until:
+                self._changes(node, compiled, meanwhile, "it waits for ever")
+        match step.kind:
+            case "ask":
+                return known if step.ask is None or step.ask.into is None else known | {step.ask.into}
+            case "parallel":
+                return self._parallel(step.branches, known, meanwhile)
+            case "choose":
+                ways = [self._answers(way.block, known, meanwhile) for way in step.branches]
+                complete = bool(ways) and step.branches[-1].when is None
+                return ways[0].intersection(*ways[1:]) if complete else known
+            case "repeat":
+                return self._repeat(made, known, meanwhile)
+            case _:
+                return known
+
+    def _parallel(self, branches: tuple[Branch, ...], known: Known, meanwhile: Known) -> Known:
+        asked = [self._asked(branch.block) for branch in branches]
+        after = known
+        for number, branch in enumerate(branches):
+            beside = meanwhile.union(*asked[:number], *asked[number + 1 :])
+            after |= self._answers(branch.block, known, beside)
+        return after
+
+    def _repeat(self, made: Made, known: Known, meanwhile: Known) -> Known:
+        loop, form = made.step.repeat, made.form.repeat
+        if loop is None or form is None:
+            return known
+        inner = self._answers(loop.block, known, meanwhile)
+        for node, compiled in made.reads:
+            if node is form.until:
+                self._read(node, compiled, inner)
+            if node is form.until or node is form.while_:
+                self._changes(node, compiled, meanwhile | self._asked(loop.block), "the loop has no end")
+                if self._instant(loop.block):
+                    hint = "add a step that waits, such as `wait: 1 s`"
+                    self.problems.warning(
+                        node, "busy-loop", "the steps of this loop take no time: it runs at every scan", hint
+                    )
+        return inner if form.until is not None or isinstance(loop.times, int) else known
+
+    def _read(self, node: Node, compiled: Compiled, known: Known) -> None:
+        for variable in sorted(set(compiled.variables) - known):
+            name = self.variables[variable]
+            asked = next(
+                (made for made in self.made.values() if made.step.ask and made.step.ask.into == variable), None
+            )
+            hint = (
+                f"it is asked on line {asked.step.line}; a step before this must ask it, whatever way is taken"
+                if asked
+                else ""
+            )
+            self.problems.error(node, "not-yet-answered", f"`{name}` may have no answer yet here", hint)
+
+    def _changes(self, node: Node, compiled: Compiled, variables: Known, so: str) -> None:
+        """Reports a condition that stays what it is."""
+        if compiled.always is None and not compiled.tags and not variables & set(compiled.variables):
+            hint = "parameters and answers stay what they are: wait for a tag"
+            self.problems.error(node, "never-changes", f"nothing in this changes: {so}", hint)
+
+    def _asked(self, block: Block) -> Known:
+        """The variables that a block asks for."""
+        found: set[int] = set()
+        for index in block:
+            step = self.made[index].step
+            if step.ask is not None and step.ask.into is not None:
+                found.add(step.ask.into)
+            found.update(*(self._asked(inner) for inner in inside(step)))
+        return frozenset(found)
+
+    def _instant(self, block: Block) -> bool:
+        """Whether nothing in a block takes time."""
+        steps = [self.made[index].step for index in block]
+        return all(
+            step.kind in ("set", "record") or (step.kind == "choose" and all(map(self._instant, inside(step))))
+            for step in steps
+        )
+
+
+def inside(step: Step) -> tuple[Block, ...]:
+    """The blocks inside a step."""
+    return (*(branch.block for branch in step.branches), *((step.repeat.block,) if step.repeat is not None else ()))

@@ -1,0 +1,263 @@
+"""One master recipe (ISA-88), compiled against its cell: its variables, its steps and handlers, its interlocks."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge.language import recipe, shape, units
+from edge.language.binding import Written
+from edge.language.expression import RESERVED, Compiled, Scope, Symbol
+from edge.language.flow import Flow
+from edge.language.program import Interlock, Parameter, Plan, Recipe
+from edge.language.source import Node, Problems, suggest, tick
+from edge.language.steps import Compiler
+
+
+class Master:
+    """Compiles one master recipe against its cell."""
+
+    def __init__(
+        self,
+        form: recipe.RecipeFile,
+        plan: Plan,
+        scope: Scope,
+        broken: frozenset[str],
+        known: dict[Written, Compiled],
+        problems: Problems,
+    ) -> None:
+        self.form = form
+        self.plan = plan
+        self.problems = problems
+        self._before = problems.errors
+        self.handlers = {
+            name: steps for name in shape.keys(recipe.Handlers) if form.on and (steps := getattr(form.on, name))
+        }
+        self.asks = [step for step in self._every_step() if step.has("ask")]
+        self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
+        variables, choices = self._variables()
+        self.names = tuple(variables)
+        self.compiler = Compiler(
+            plan,
+            scope.with_variables(variables),
+            self.names,
+            {self.names.index(name): texts for name, texts in choices.items()},
+            self._owned(broken),
+            broken | self._broken() - set(variables),
+            known,
+            problems,
+        )
+
+    def compile(self, path: Path) -> Recipe:
+        """The recipe; it is whole where no problem was found."""
+        form, compiler = self.form, self.compiler
+        body = compiler.block(form.steps)
+        handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
+        made = [compiler.made[index] for index in range(len(compiler.made))]
+        interlocks = [self._interlock(entry) for entry in form.interlocks]
+        tags = [tag.name for tag in self.plan.cell.tags]
+        Flow(compiler.made, tags, self.names, len(self.parameters), self.problems).check(body, list(handlers.values()))
+        self._languages()
+        if self.problems.errors == self._before and not self.compiler.broken:
+            self._unused()
+        steps = tuple(step.step for step in made)
+        phases = [self.plan.phases[step.do.phase] for step in steps if step.do is not None]
+        reads = [*(step.inputs for step in steps), *(phase.inputs for phase in phases)]
+        reads += [interlock.inputs for interlock in interlocks if interlock]
+        levels = [
+            level for step in steps for level in (*step.set, *step.during, *(step.do.parameters if step.do else ()))
+        ]
+        return Recipe(
+            name=form.recipe,
+            file=str(path),
+            hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+            uses=form.uses,
+            devices=tuple(sorted(compiler.owned)),
+            parameters=tuple(self.parameters),
+            variables=self.names,
+            steps=steps,
+            body=body,
+            handlers=handlers,
+            interlocks=tuple(interlock for interlock in interlocks if interlock is not None),
+            inputs=tuple(sorted({tag for tags in reads for tag in tags})),
+            outputs=tuple(sorted({level.tag for level in levels})),
+            after_power_loss=form.after_power_loss,
+            say=recipe.texts(form.say),
+        )
+
+    def _every_step(self) -> Iterator[recipe.Step]:
+        for steps in (self.form.steps, *self.handlers.values()):
+            yield from recipe.walk(steps)
+
+    def _owned(self, broken: frozenset[str]) -> set[int]:
+        """The devices of the units that the recipe uses."""
+        owned: set[int] = set()
+        units_of = self.plan.cell.units
+        for name, node in zip(self.form.uses, self.form.place("uses").items, strict=False):
+            if name in units_of:
+                owned.update(units_of[name])
+            elif name not in broken:
+                hint = suggest(name, units_of) or f"the units are {', '.join(units_of)}"
+                self.problems.error(node, "unknown-unit", f"no unit {tick(name)}", hint)
+        return owned
+
+    # Variables.
+
+    def _parameter(self, name: str, form: recipe.Parameter) -> Parameter | None:
+        """A parameter; None where its unit is wrong."""
+        if not self._named(name, self.form.place("parameters").entries[name].key) or not self._unit(form, form.unit):
+            return None
+        for key, kind in (("unit", "number"), ("range", "number"), ("choices", "text")):
+            if form.has(key) and form.type != kind:
+                message = f"only a {kind} has `{key}`; this is a {form.type}"
+                self.problems.error(form.place(key), "not-here", message, f"is `type: {kind}` missing?")
+        low, high = self._range(form, form.range)
+        default = None
+        if form.default is not None:
+            kind = {"number": "float", "bool": "bool", "text": "string"}[form.type]
+            default = shape.constant(form.default, kind, form.unit, self.problems)
+            if isinstance(default, float) and not (
+                (low is None or low <= default) and (high is None or default <= high)
+            ):
+                message = f"the default is outside the range, {low:g} to {high:g} {form.unit}".rstrip()
+                self.problems.error(form.default, "out-of-range", message)
+            if form.choices and default is not None and default not in form.choices:
+                hint = suggest(str(default), form.choices)
+                self.problems.error(
+                    form.default, "no-such-choice", f"{tick(str(default))} is not among the choices", hint
+                )
+        return Parameter(name, form.type, form.unit, default, low, high, form.choices, recipe.texts(form.say))
+
+    def _named(self, name: str, node: Node) -> bool:
+        if name not in RESERVED:
+            return True
+        self.problems.error(node, "reserved-name", f"`{name}` means something in expressions", "choose another name")
+        return False
+
+    def _unit(self, form: recipe.Parameter | recipe.Number, unit: str) -> bool:
+        try:
+            units.parse(unit)
+        except ValueError as error:
+            self.problems.error(form.place("unit"), "unknown-unit", str(error))
+            return False
+        return True
+
+    def _range(
+        self, form: recipe.Parameter | recipe.Number, ends: shape.Range | None
+    ) -> tuple[float | None, float | None]:
+        if ends is None:
+            return None, None
+        if ends[0] >= ends[1]:
+            message = f"the range goes from {ends[0]:g} to {ends[1]:g}"
+            self.problems.error(form.place("range"), "bad-range", message, "the lowest value comes first")
+            return None, None
+        return ends
+
+    def _variables(self) -> tuple[dict[str, Symbol], dict[str, tuple[str, ...]]]:
+        """The names of the recipe by index, and what its texts may be."""
+        found: dict[str, Symbol] = {}
+        choices: dict[str, tuple[str, ...]] = {}
+        for made in self.parameters:
+            found[made.name] = Symbol("variable", len(found), made.type, units.parse(made.unit), made.low, made.high)
+            if made.choices:
+                choices[made.name] = made.choices
+        first: dict[str, Node] = {}
+        for step in self.asks:
+            ask = step.ask
+            if ask is None or ask.into is None:
+                continue
+            name, place = ask.into, ask.place("into")
+            symbol = self._answer(ask, len(found))
+            if name in self.form.parameters:
+                self.problems.error(place, "name-taken", f"`{name}` is a parameter", "choose another name")
+            elif not self._named(name, place) or symbol is None:
+                continue
+            elif name not in found:
+                found[name], first[name] = symbol, place
+            elif not _alike(found[name], symbol):
+                message = f"`{name}` already keeps another kind of answer, from line {first[name].place.line}"
+                self.problems.error(place, "other-type", message, "choose another name")
+            if ask.kind == "choice":
+                choices[name] = (*choices.get(name, ()), *(ask.answers or ()))
+        return found, {name: texts for name, texts in choices.items() if name in found}
+
+    def _answer(self, ask: recipe.Ask, index: int) -> Symbol | None:
+        """What an answer is; None where its unit is wrong."""
+        if ask.number is None:
+            return Symbol("variable", index, "bool" if ask.kind == "confirm" else "text")
+        if not self._unit(ask.number, ask.number.unit):
+            return None
+        low, high = self._range(ask.number, ask.number.range)
+        return Symbol("variable", index, "number", units.parse(ask.number.unit), low, high)
+
+    def _broken(self) -> set[str]:
+        """Names of parameters and answers that have problems of their own."""
+        names = set(self.form.place("parameters").entries) if self.form.has("parameters") else set[str]()
+        for step in self.asks:
+            ask = step.place("ask").entries
+            names |= {ask["into"].value.text} if "into" in ask else set()
+        return names
+
+    # The rest.
+
+    def _interlock(self, form: recipe.Interlock) -> Interlock | None:
+        when = self.compiler.condition(form.when)
+        if when is None:
+            return None
+        if when.always is True:
+            self.compiler.decided(form.when, when, "always-true", "the recipe could never run")
+        for index in when.variables:
+            if index >= len(self.parameters):
+                hint = "an interlock watches tags from the start on"
+                self.problems.error(
+                    form.when, "not-yet-answered", f"`{self.names[index]}` may have no answer yet", hint
+                )
+        if not when.tags and when.always is None:
+            self.problems.error(form.when, "never-changes", "nothing in this changes", "an interlock watches tags")
+        return Interlock(
+            when.code,
+            form.do,
+            recipe.texts(form.say),
+            self.plan.cycles(form.grace),
+            when.text,
+            form.node.place.line,
+            when.tags,
+        )
+
+    def _unused(self) -> None:
+        """Warns of parameters and units that nothing uses."""
+        read = self.compiler.variables_read
+        for index, parameter in enumerate(self.parameters):
+            if index not in read:
+                key = self.form.place("parameters").entries[parameter.name].key
+                self.problems.warning(
+                    key, "unused-parameter", f"nothing uses the parameter `{parameter.name}`", "leave it out"
+                )
+        for name, node in zip(self.form.uses, self.form.place("uses").items, strict=False):
+            if self.compiler.used.isdisjoint(self.plan.cell.units[name]):
+                hint = "leave it out: no other recipe can use the unit meanwhile"
+                self.problems.warning(node, "unused-unit", f"the recipe does nothing with the unit `{name}`", hint)
+
+    def _languages(self) -> None:
+        """Warns of texts that lack a language which other texts of the recipe have."""
+        said: list[tuple[Node, dict[str, str]]] = []
+        for form in (
+            self.form,
+            *self.form.parameters.values(),
+            *self.form.interlocks,
+            *(step.ask for step in self.asks),
+        ):
+            if form is not None and form.say is not None:
+                said.append((form.place("say"), recipe.texts(form.say)))
+        languages = {language for _, texts in said for language in texts}
+        for node, texts in said:
+            missing = [language for language in recipe.LANGUAGES if language in languages and language not in texts]
+            if missing:
+                message = f"this text is missing in {', '.join(missing)}"
+                self.problems.warning(node, "missing-translation", message, "other texts of the recipe have it")
+            if not texts:
+                self.problems.error(node, "no-text", "here is no text", "such as `{en: …, fr: …, ar: …}`")
+
+
+def _alike(a: Symbol, b: Symbol) -> bool:
+    """Whether two answers may be kept by one variable."""
+    return (a.type, a.unit, a.low, a.high) == (b.type, b.unit, b.low, b.high)

@@ -1,0 +1,279 @@
+"""A cell and its recipes -> a checked, compiled plan, or all their problems."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edge.language import recipe, shape, source, trial_file
+from edge.language.binding import Binding, Written
+from edge.language.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
+from edge.language.expression import Compiled, from_cell
+from edge.language.master import Master
+from edge.language.plant import Plant, load_plant
+from edge.language.program import Phase, Plan
+from edge.language.shape import FAILED
+from edge.language.source import Node, Problems, suggest, tick
+from edge.language.trial_plan import compile_trials
+from edge.language.trial_program import Trial
+
+PLANT = "plant.yaml"
+TEST = ".test.yaml"
+Endpoints = str | Path | Mapping[str, Mapping[str, Any]]
+
+
+def load_plan(
+    cell: str | Path, problems: Problems, recipes: Collection[str] | None = None, endpoints: Endpoints | None = None
+) -> Plan | None:
+    """The cell of this file with the recipes of its folder (those named, or all), or None with every problem reported.
+
+    `endpoints` takes the place of the devices' connection settings (`edge.cell.apply_endpoints`).
+    """
+    before = problems.errors
+    workshop = _open(Path(cell), problems)
+    if workshop is None:
+        return None
+    for path in _recipe_files(Path(cell).parent):
+        workshop.add(path, recipes)
+    for name in recipes or ():
+        if name not in workshop.names:
+            workshop.unknown(name, workshop.file.node)
+    plan = workshop.plan
+    if endpoints is not None:
+        plan = msgspec.structs.replace(plan, cell=apply_endpoints(plan.cell, endpoints, problems))
+    return plan if problems.errors == before else None
+
+
+class Trials(msgspec.Struct, frozen=True):
+    """A test file, its tests, the plan that has their recipe, and their plant; None: no plant models are installed."""
+
+    file: str
+    plan: Plan
+    plant: Plant | None
+    trials: list[Trial]
+
+
+def load_trials(paths: Iterable[str | Path], problems: Problems) -> list[Trials]:
+    """The tests in folders and test files; every problem in them, their cells and recipes is reported."""
+    found: list[Trials] = []
+    for cell, files in _wanted(paths, problems).items():
+        tests = [path for path in (files if files is not None else _files(cell.parent)) if _is_test(path)]
+        if not tests and cell.exists():
+            place = source.Place(str(files[0] if files else cell), 1, 1)
+            problems.error(place, "no-test", f"here is no test, no file *{TEST}", "name a test file or a cell's folder")
+        elif not tests:
+            source.load(cell, problems)  # which says why it cannot be read
+        workshop = _open(cell, problems) if tests else None
+        for path in tests if workshop is not None else ():
+            if workshop is not None and (made := workshop.test(path)) is not None:
+                found.append(made)
+    return found
+
+
+def _wanted(paths: Iterable[str | Path], problems: Problems) -> dict[Path, list[Path] | None]:
+    """Cell file -> the recipe and test files that are meant, in the order to read them; None: all of its folder."""
+    wanted: dict[Path, set[Path] | None] = {}
+    for path in map(Path, paths):
+        if _is_folder(path):
+            found = sorted(path.rglob(CELL))
+            place = source.Place(str(path), 1, 1)
+            if not os.access(path, os.R_OK | os.X_OK):
+                problems.error(place, "unreadable", "the folder cannot be read", "check its permissions")
+            elif not found:
+                problems.error(place, "no-cell", f"no {CELL} in this folder", "name a cell's folder")
+            wanted |= dict.fromkeys(found)
+        elif _belongs(path):
+            known = wanted.setdefault(path.parent / CELL, set())
+            if known is not None and path.name != PLANT:
+                known.add(path)
+        else:
+            wanted[path] = None
+    ordered = {cell: None if files is None else sorted(files) for cell, files in wanted.items()}
+    return {cell: files and sorted(files, key=_is_test) for cell, files in ordered.items()}
+
+
+def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
+    """Checks folders (every cell in them), cell, recipe and test files; gives the files that were checked."""
+    checked: list[str] = []
+    for cell, files in _wanted(paths, problems).items():
+        checked.append(str(cell))
+        workshop = _open(cell, problems, runs=False)
+        for path in () if workshop is None else files if files is not None else _files(cell.parent):
+            if workshop is not None and (workshop.test(path) is not None if _is_test(path) else workshop.add(path)):
+                checked.append(str(path))
+    return checked
+
+
+def _is_folder(path: Path) -> bool:
+    """False too where nobody may look; who opens it then says so."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _recipe_files(folder: Path) -> list[Path]:
+    """The files of a folder that may be recipes."""
+    return [path for path in sorted(folder.glob("*.yaml")) if path.name != CELL and _may_be_recipe(path)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """The recipe files of a folder, then its test files."""
+    return [*_recipe_files(folder), *sorted(folder.glob(f"*{TEST}"))]
+
+
+def _may_be_recipe(path: Path) -> bool:
+    """Whether a file is named neither as a plant nor as a test."""
+    return path.name != PLANT and not _is_test(path)
+
+
+def _is_test(path: Path) -> bool:
+    return path.name.endswith(TEST)
+
+
+def _belongs(path: Path) -> bool:
+    """Whether a file that was named belongs to the cell beside it; its problems are reported later."""
+    if path.name == CELL or not _may_be_recipe(path):
+        return path.name != CELL
+    node = source.load(path, Problems())
+    return node is not None and "recipe" in node.entries
+
+
+def _open(path: Path, problems: Problems, *, runs: bool = True) -> "_Workshop | None":
+    file = load_cell(path, problems)
+    return None if file is None else _Workshop(file, problems, runs=runs)
+
+
+class _Workshop:
+    """A cell with its phases compiled, to which recipes are added.
+
+    `names` are their files by name, good or not; `others` names and `unread` files that were passed over. The plan can
+    run where it `runs`; else it is only checked.
+    """
+
+    def __init__(self, file: CellFile, problems: Problems, *, runs: bool) -> None:
+        self.file = file
+        self.problems = problems
+        self.scope = from_cell(file.cell, runs=runs)
+        self.broken = set(file.broken)
+        self.known: dict[Written, Compiled] = {}
+        self.names: dict[str, Path] = {}
+        self.plants: dict[Path | None, Plant | None] = {}
+        self.others: list[str] = []
+        self.unread: list[Path] = []
+        self.plan = Plan(file.cell, (), {})
+        phases = [phase for name, form in file.phases.items() if (phase := self._phase(name, form)) is not None]
+        self.plan = Plan(file.cell, tuple(phases), {})
+
+    def _phase(self, name: str, form: PhaseForm) -> Phase | None:
+        """An equipment phase, whose conditions read the tags of its own unit."""
+        cell = self.file.cell
+        unit = name.partition(".")[0]
+        binding = Binding(
+            self.plan,
+            self.scope,
+            (),
+            {},
+            range(len(cell.devices)),
+            frozenset(self.broken),
+            {},
+            self.problems,
+        )
+        found: dict[str, Compiled | None] = {}
+        for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
+            compiled = found[key] = binding.condition(node)
+            for tag, place in (compiled.places if compiled else {}).items():
+                if cell.tags[tag].device not in cell.units[unit]:
+                    self.problems.error(place, "other-unit", f"`{cell.tags[tag].name}` is not a tag of the unit {unit}")
+            if compiled is not None and compiled.always is not None and node is not None:
+                code = "always-true" if compiled.always else "never-true"
+                binding.decided(node, compiled, code, "it says nothing of the phase")
+        running, done, failed = found["running"], found["done"], found["failed"]
+        if running is None or done is None:
+            self.broken.add(name)
+            return None
+        tags = self._tags(running, done, *([failed] if failed else []))
+        parameters = {key: cell.tag(tag).index for key, tag in form.parameters.items()}
+        return Phase(name, unit, parameters, running.code, done.code, failed.code if failed else None, tags)
+
+    @staticmethod
+    def _tags(*expressions: Compiled) -> tuple[int, ...]:
+        return tuple(sorted({tag for compiled in expressions for tag in compiled.tags}))
+
+    def add(self, path: Path, wanted: Collection[str] | None = None) -> bool:
+        """Compiles the recipe of a file into the plan, if it is one, and one of those wanted; whether it was."""
+        if wanted is not None and not self._is_wanted(path, wanted):
+            return False
+        node = source.load(path, self.problems)
+        if node is None:
+            return True
+        name = node.entries["recipe"].value if "recipe" in node.entries else None
+        if name is None and "steps" not in node.entries:
+            return False
+        if name is not None and name.text in self.names:
+            hint = "give each recipe of a cell a name of its own"
+            message = f"{tick(name.text)} is already the recipe of {self.names[name.text].name}"
+            self.problems.error(name, "recipe-twice", message, hint)
+        elif name is not None:
+            self.names[name.text] = path
+        before = self.problems.errors
+        form = shape.read(node, recipe.RecipeFile, self.problems)
+        if form is FAILED:
+            return True
+        made = Master(form, self.plan, self.scope, frozenset(self.broken), self.known, self.problems).compile(path)
+        if self.problems.errors == before:
+            self.plan.recipes[made.name] = made
+        return True
+
+    def test(self, path: Path) -> Trials | None:
+        """The tests of a file, against its recipe, which is compiled first if it was not; None where it is unsound."""
+        node = source.load(path, self.problems)
+        form = FAILED if node is None else shape.read(node, trial_file.TrialFile, self.problems)
+        if form is FAILED:
+            return None
+        if form.recipe not in self.names:
+            for other in _recipe_files(path.parent):
+                self.add(other, {form.recipe})
+        if form.recipe not in self.names:
+            self.unknown(form.recipe, form.place("recipe"))
+        if form.recipe not in self.plan.recipes:
+            return None
+        trials = compile_trials(form, self.plan, self.scope, frozenset(self.broken), self.problems)
+        return Trials(str(path), self.plan, self._plant(form), trials)
+
+    def _plant(self, form: trial_file.TrialFile) -> Plant | None:
+        """The plant of a test file, which is read once; None where it has problems or nothing makes plants here."""
+        path = None if form.plant is None else Path(form.plant)
+        if path not in self.plants:
+            self.plants[path] = None
+            if path is not None and not path.exists():
+                self.problems.error(form.place("plant"), "no-file", f"there is no file {tick(str(path))}")
+                return None
+            with suppress(LookupError):
+                self.plants[path] = load_plant(self.file.cell, self.problems, path)
+        return self.plants[path]
+
+    def unknown(self, name: str, node: Node) -> None:
+        """Reports a recipe that is not beside the cell, and the files that may have been meant to be it."""
+        names = list(dict.fromkeys([*self.names, *self.others]))
+        hint = suggest(name, names)
+        if not hint and self.unread:
+            hint = f"it may be in {', '.join(path.name for path in self.unread)}, which cannot be read"
+        hint = hint or f"there are {', '.join(names) or 'none'}"
+        self.problems.error(node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
+        for path in self.unread:
+            source.load(path, self.problems)
+
+    def _is_wanted(self, path: Path, wanted: Collection[str]) -> bool:
+        """Whether a file is one of the recipes wanted; `unread` gathers those that cannot be read."""
+        node = source.load(path, Problems())
+        if node is None:
+            self.unread.append(path)
+            return False
+        entry = node.entries.get("recipe")
+        if entry is not None:
+            self.others.append(entry.value.text)
+        return entry is not None and entry.value.text in wanted

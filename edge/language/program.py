@@ -1,0 +1,173 @@
+"""A checked recipe as the engine runs it: flat steps, compiled expressions, constant times in scan cycles.
+
+`plan.py` makes it from the files, `engine.py` runs it. Nothing in it changes while it runs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import msgspec
+
+from drivers.value import Value
+from edge.language.cell import Cell
+
+Values = Sequence[Value | None]
+Code = Callable[[Values, Values], Value | None]
+"""A compiled expression: (tag values by index, variables by index) -> value; None: unknown, since a value is bad."""
+
+Texts = dict[str, str]
+"""One text in several languages: language code (`en`, `fr`, `ar`) -> text."""
+
+Block = tuple[int, ...]
+"""Steps that run one after another: their indices in `Recipe.steps`."""
+
+
+class Level(msgspec.Struct, frozen=True):
+    """What an output is set to: tag index and its value in the tag's unit, a constant or an expression."""
+
+    tag: int
+    value: Value | Code
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """A question to the operator. `choice` has `answers`; `number` has a unit and a range."""
+
+    say: Texts
+    kind: Literal["confirm", "choice", "number", "text"]
+    answers: tuple[str, ...] = ()
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    into: int | None = None
+
+
+class Branch(msgspec.Struct, frozen=True):
+    """A branch of a `parallel`, or a way of a `choose` (`when` None: else)."""
+
+    name: str
+    block: Block
+    when: Code | None = None
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """A loop: a number of `times`, `while_` asked before each round, `until` asked after each."""
+
+    block: Block
+    times: int | Code | None = None
+    while_: Code | None = None
+    until: Code | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """An equipment phase to run: index in `Plan.phases` and the levels of its parameters."""
+
+    phase: int
+    parameters: tuple[Level, ...]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A value to be kept in the batch record."""
+
+    name: str
+    value: Code
+    unit: str = ""
+    type: Literal["bool", "number", "text"] = "number"
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step. On entry its `set` levels are given (IEC 61131-3 action qualifier S), while it is active its `during`
+    levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands.
+
+    `inputs` are the tags that its own expressions read, `condition` the text of what it waits for.
+    """
+
+    index: int
+    name: str
+    kind: Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record"]
+    line: int
+    set: tuple[Level, ...] = ()
+    during: tuple[Level, ...] = ()
+    until: Code | None = None
+    wait: int | Code | None = None
+    within: int | Code | None = None
+    on_timeout: Literal["hold", "stop", "abort", "continue"] = "hold"
+    branches: tuple[Branch, ...] = ()
+    repeat: Repeat | None = None
+    ask: Prompt | None = None
+    do: Run | None = None
+    record: tuple[Entry, ...] = ()
+    inputs: tuple[int, ...] = ()
+    condition: str = ""
+
+
+class Interlock(msgspec.Struct, frozen=True):
+    """Trips when `when` is true, or unknown for longer than `grace` cycles; then does `do`. `condition` is its text."""
+
+    when: Code
+    do: Literal["hold", "stop", "abort"]
+    say: Texts
+    grace: int
+    condition: str
+    line: int
+    inputs: tuple[int, ...] = ()
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """An equipment phase of a unit (ISA-88): its parameters (name -> tag index) and what tells its state."""
+
+    name: str
+    unit: str
+    parameters: dict[str, int]
+    running: Code
+    done: Code
+    failed: Code | None = None
+    inputs: tuple[int, ...] = ()
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A formula parameter of a recipe, asked at the start."""
+
+    name: str
+    type: Literal["number", "bool", "text"]
+    unit: str = ""
+    default: Value | None = None
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    say: Texts = {}
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """A master recipe, checked against its cell. `hash` is the SHA-256 of the file.
+
+    `variables` are the parameters' names followed by those that answers fill; expressions have them by index.
+    `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its units.
+    """
+
+    name: str
+    file: str
+    hash: str
+    uses: tuple[str, ...]
+    devices: tuple[int, ...]
+    parameters: tuple[Parameter, ...]
+    variables: tuple[str, ...]
+    steps: tuple[Step, ...]
+    body: Block
+    handlers: dict[str, Block]
+    interlocks: tuple[Interlock, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    after_power_loss: Literal["hold", "resume", "abort"] = "hold"
+    say: Texts = {}
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A cell and every recipe that runs in it. `cycle(seconds)` of its scan gives durations in cycles."""
+
+    cell: Cell
+    phases: tuple[Phase, ...]
+    recipes: dict[str, Recipe]
+
+    def cycles(self, seconds: float) -> int:
+        """A duration in scan cycles, rounded up: at least the time that was asked for. 0 for 0 s."""
+        return -int(-seconds * 1e9 // self.cell.scan_ns)

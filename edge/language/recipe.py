@@ -1,0 +1,240 @@
+"""The recipe file as its engineer writes it, after ISA-88 (IEC 61512-1): the shape of its keys, nothing compiled yet.
+
+These Structs are the one place where the keys are written: the loader reads by them, the JSON Schema is made from them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, get_args
+
+from msgspec import Meta, field
+
+from edge.language.shape import Condition, Expression, Form, Name, Range, Seconds, Text, keys
+from edge.language.source import Node
+
+Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record"]
+"""What ends a step. A `set` ends when its outputs are given; the others are keys, of which a step has at most one."""
+
+COMPLETIONS: tuple[Kind, ...] = get_args(Kind)[1:]
+
+LASTING: frozenset[Kind] = frozenset({"until", "wait", "parallel", "choose", "repeat", "ask", "do"})
+"""The kinds that take time, and so may have `within`."""
+
+GOES_WITH: dict[str, frozenset[Kind]] = {
+    "with": frozenset({"do"}),
+    "steps": frozenset({"repeat"}),
+    "within": LASTING,
+    "on_timeout": LASTING,
+}
+"""Keys of a step that only these kinds have."""
+
+NEEDS = {"until": "within", "repeat": "steps", "on_timeout": "within"}
+"""Keys of a step that need another."""
+
+PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record"})
+"""The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
+
+
+class Say(Form, frozen=True):
+    """A text for people, by language."""
+
+    en: Annotated[str | None, Meta(description="English")] = None
+    fr: Annotated[str | None, Meta(description="French")] = None
+    ar: Annotated[str | None, Meta(description="Arabic")] = None
+
+
+LANGUAGES = keys(Say)
+
+
+class Parameter(Form, frozen=True):
+    """A formula parameter, asked for when a batch is started."""
+
+    type: Annotated[Literal["number", "bool", "text"], Meta(description="What it is; a number if left out.")] = "number"
+    unit: Annotated[str, Meta(description="Unit of a number.", examples=["L", "degC"])] = ""
+    default: Annotated[Expression | None, Meta(description="Its value unless the start says another.")] = None
+    range: Annotated[Range | None, Meta(description="Lowest and highest value, in the unit.", examples=[[5, 50]])] = (
+        None
+    )
+    choices: Annotated[tuple[str, ...], Meta(description="The values that a text may have.")] = ()
+    say: Annotated[Text | Say | None, Meta(description="What the operator reads beside it.")] = None
+
+
+class Interlock(Form, frozen=True):
+    """A condition that must not be while the recipe runs."""
+
+    when: Annotated[Condition, Meta(description="Trips when this is true.", examples=["conveyor.weight > 40 kg"])]
+    do: Annotated[Literal["hold", "stop", "abort"], Meta(description="What the recipe does then.")]
+    say: Annotated[Text | Say, Meta(description="The alarm's text.")]
+    grace: Annotated[
+        Seconds, Meta(description="How long the condition may be unknown, since a value is bad, before it trips.")
+    ] = 1.0
+
+
+class Repeat(Form, frozen=True):
+    """How often the step's `steps` run: exactly one of these."""
+
+    times: Annotated[Expression | None, Meta(description="A number of rounds.", examples=[3])] = None
+    while_: Annotated[Condition | None, Meta(description="Asked before each round.")] = field(
+        name="while", default=None
+    )
+    until: Annotated[Condition | None, Meta(description="Asked after each round.")] = None
+
+    def title(self) -> str:
+        """The loop in plain words."""
+        if self.times is not None:
+            return f"repeat {self.times.text} times"
+        key = "while" if self.while_ is not None else "until"
+        return f"repeat {key} {self.place(key).text}"
+
+
+class Number(Form, frozen=True):
+    """A number that the operator enters."""
+
+    unit: Annotated[str, Meta(description="Its unit.")] = ""
+    range: Annotated[Range | None, Meta(description="Lowest and highest value, in the unit.")] = None
+
+
+_Answers = Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+class Ask(Form, frozen=True):
+    """A question to the operator. With none of `answers`, `number` and `text` it waits to be confirmed."""
+
+    say: Annotated[Text | Say, Meta(description="The question.")]
+    answers: Annotated[
+        tuple[str, ...] | None, Meta(description="The answers to choose from.", examples=[["yes", "no"]])
+    ] = None
+    number: Annotated[Number | None, Meta(description="The operator enters a number.")] = None
+    text: Annotated[bool, Meta(description="The operator enters a text.")] = False
+    into: Annotated[Name | None, Meta(description="The variable that keeps the answer.")] = None
+
+    @property
+    def kind(self) -> Literal["confirm", "choice", "number", "text"]:
+        if self.answers is not None:
+            return "choice"
+        if self.number is not None:
+            return "number"
+        return "text" if self.text else "confirm"
+
+
+class Way(Form, frozen=True):
+    """One way of a `choose`: `when` with `steps`, or `else`."""
+
+    when: Annotated[Condition | None, Meta(description="The way is taken when this is true.")] = None
+    steps: Annotated[list["Step"] | None, Meta(description="What is done then.")] = None
+    else_: Annotated[list["Step"] | None, Meta(description="What is done when no other way is; the last one.")] = field(
+        name="else", default=None
+    )
+
+
+class Step(Form, frozen=True):
+    """One step. It ends by `until`, `wait`, `parallel`, `choose`, `repeat`, `ask`, `do` or `record`, else at once."""
+
+    name: Annotated[str | None, Meta(description="What the operator reads; made from the step if left out.")] = None
+    set: Annotated[
+        dict[str, Expression],
+        Meta(
+            description="Outputs given at the start, which stay until changed or the recipe ends (IEC 61131-3 "
+            "qualifier S).",
+            examples=[{"mixer.agitator": "120 rpm"}],
+        ),
+    ] = field(default_factory=dict[str, Node])
+    during: Annotated[
+        dict[str, Expression],
+        Meta(
+            description="Outputs given while the step is active, then back to rest (IEC 61131-3 qualifier N).",
+            examples=[{"mixer.inlet": True}],
+        ),
+    ] = field(default_factory=dict[str, Node])
+    until: Annotated[Condition | None, Meta(description="The step ends when this is true; needs `within`.")] = None
+    wait: Annotated[Expression | None, Meta(description="The step ends after this time.", examples=["30 s"])] = None
+    parallel: Annotated[
+        dict[str, list["Step"]] | None, Meta(description="Branches that run side by side; ends when all have ended.")
+    ] = None
+    choose: Annotated[list[Way] | None, Meta(description="The first way whose `when` is true is taken.")] = None
+    repeat: Annotated[Repeat | None, Meta(description="Runs `steps` again and again.")] = None
+    steps: Annotated[list["Step"] | None, Meta(description="The steps that `repeat` runs.")] = None
+    ask: Annotated[Ask | None, Meta(description="Asks the operator and waits for the answer.")] = None
+    do: Annotated[str | None, Meta(description="Runs an equipment phase of the cell.", examples=["robot.pick"])] = None
+    with_: Annotated[
+        dict[str, Expression], Meta(description="The parameters of the phase.", examples=[{"program": 3}])
+    ] = field(name="with", default_factory=dict[str, Node])
+    record: Annotated[
+        dict[str, Expression] | None,
+        Meta(description="Values kept in the batch record.", examples=[{"filled": "mixer.level"}]),
+    ] = None
+    within: Annotated[
+        Expression | None, Meta(description="The longest that the step may take, or none.", examples=["60 s", "none"])
+    ] = None
+    on_timeout: Annotated[
+        Literal["hold", "stop", "abort", "continue"] | None,
+        Meta(description="What happens after `within`; hold if left out."),
+    ] = None
+
+    def title(self, kind: Kind) -> str:
+        """A name in plain words, for a step that has none."""
+        match kind:
+            case "set":
+                return f"set {', '.join(self.set or self.during)}"
+            case "until" | "wait" | "do":
+                return f"{kind} {self.place(kind).text}"
+            case "parallel" | "record":
+                return f"{kind} {', '.join(self.place(kind).entries)}"
+            case "choose":
+                return "choose"
+            case "repeat":
+                return self.repeat.title() if self.repeat is not None else "repeat"
+            case "ask":
+                return f"ask {self.ask.into}" if self.ask is not None and self.ask.into else "ask"
+
+
+class Handlers(Form, frozen=True):
+    """What the recipe does when its state changes."""
+
+    hold: Annotated[list[Step] | None, Meta(description="While holding: outputs `during` a step are at rest.")] = None
+    restart: Annotated[list[Step] | None, Meta(description="While restarting, before the body goes on.")] = None
+    stop: Annotated[list[Step] | None, Meta(description="While stopping.")] = None
+    abort: Annotated[list[Step] | None, Meta(description="While aborting.")] = None
+
+    def blocks(self) -> dict[str, list[Step]]:
+        """The steps of each state that has some."""
+        return {name: steps for name in keys(Handlers) if (steps := getattr(self, name))}
+
+
+class RecipeFile(Form, frozen=True):
+    """A master recipe of a cell."""
+
+    recipe: Annotated[
+        str, Meta(description="Its name.", examples=["rinse-and-fill"], pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    ]
+    steps: Annotated[list[Step], Meta(description="What it does, one step after another.", min_length=1)]
+    say: Annotated[Text | Say | None, Meta(description="Its title for the operator.")] = None
+    uses: Annotated[
+        tuple[str, ...], Meta(description="The units that it owns while it runs.", examples=[["mixer"]])
+    ] = ()
+    parameters: Annotated[dict[Name, Parameter], Meta(description="Its formula parameters.")] = field(
+        default_factory=dict[str, Parameter]
+    )
+    interlocks: Annotated[tuple[Interlock, ...], Meta(description="What must not be while it runs.")] = ()
+    on: Annotated[Handlers | None, Meta(description="Steps for hold, restart, stop and abort.")] = None
+    after_power_loss: Annotated[
+        Literal["hold", "resume", "abort"], Meta(description="What it does when power returns in the middle of it.")
+    ] = "hold"
+
+
+def texts(say: "str | Say | None") -> dict[str, str]:
+    """A text by language; one that names none counts as English."""
+    if say is None:
+        return {}
+    if isinstance(say, str):
+        return {"en": say}
+    return {name: text for name in LANGUAGES if (text := getattr(say, name)) is not None}
+
+
+def walk(steps: Iterable[Step]) -> Iterator[Step]:
+    """Every step, with those inside it, in the order of the file."""
+    for step in steps:
+        yield step
+        for inner in (*(step.parallel or {}).values(), step.steps or ()):
+            yield from walk(inner)
+        for way in step.choose or ():
+            yield from walk((*(way.steps or ()), *(way.else_ or ())))

@@ -1,0 +1,346 @@
+"""The steps of a recipe file, compiled: each checked by itself, its expressions and levels bound to the cell.
+
+What only the whole recipe shows (branches that write the same tag, answers that are used too early) is in `flow.py`.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from edge.language import recipe
+from edge.language.binding import Binding, Written
+from edge.language.expression import Compiled, Scope
+from edge.language.program import Block, Branch, Code, Entry, Plan, Prompt, Repeat, Run, Step
+from edge.language.recipe import Kind
+from edge.language.source import Node, Problems, suggest, tick
+from edge.language.units import NONE
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A compiled step beside its form, and the expressions that it evaluates with the places where they stand."""
+
+    step: Step
+    form: recipe.Step
+    reads: tuple[tuple[Node, Compiled], ...]
+
+
+class Compiler(Binding):
+    """Compiles the steps of one recipe against its cell and phases.
+
+    `made` has the steps by index, in the order of the file; where problems were found they may lack parts.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        scope: Scope,
+        variables: Sequence[str],
+        choices: Mapping[int, Sequence[str]],
+        owned: Collection[int],
+        broken: frozenset[str],
+        known: dict[Written, Compiled],
+        problems: Problems,
+    ) -> None:
+        super().__init__(plan, scope, variables, choices, owned, broken, known, problems)
+        self.made: dict[int, Made] = {}
+        self._phases = {phase.name: index for index, phase in enumerate(plan.phases)}
+        self._count = 0
+        self._handler = ""
+        self._kinds: dict[Kind, Callable[[recipe.Step], dict[str, Any]]] = {
+            "set": self._set,
+            "until": self._until,
+            "wait": self._wait,
+            "parallel": self._parallel,
+            "choose": self._choose,
+            "repeat": self._repeat,
+            "ask": self._ask,
+            "do": self._do,
+            "record": self._record,
+        }
+
+    def handler(self, name: str, forms: Sequence[recipe.Step]) -> Block:
+        """The steps of a handler of `on`."""
+        self._handler = name
+        block = self.block(forms)
+        self._handler = ""
+        return block
+
+    def block(self, forms: Sequence[recipe.Step]) -> Block:
+        """Steps one after another."""
+        return tuple(self._step(form) for form in forms)
+
+    def _inner(self, where: Node, forms: Sequence[recipe.Step] | None) -> Block:
+        """The steps of a branch or loop, which has some."""
+        if forms is not None and not where.items:
+            self.problems.error(where, "no-steps", "here are no steps", "at least one step is needed")
+        return self.block(forms or ())
+
+    def _step(self, form: recipe.Step) -> int:
+        index = self._count
+        self._count += 1
+        outer, self.reads = self.reads, []
+        kind = self._kind(form)
+        levels = {"set": self.levels(form, "set", form.set), "during": self.levels(form, "during", form.during)}
+        parts = self._kinds[kind](form)
+        step = Step(
+            index=index,
+            name=form.name or form.title(kind),
+            kind=kind,
+            line=form.node.place.line,
+            on_timeout=form.on_timeout or "hold",
+            within=self._within(kind, form),
+            **levels,
+            **parts,
+        )
+        tags = sorted({tag for _, compiled in self.reads for tag in compiled.tags})
+        self.made[index] = Made(msgspec.structs.replace(step, inputs=tuple(tags)), form, tuple(self.reads))
+        self.reads = outer
+        return index
+
+    def _kind(self, form: recipe.Step) -> Kind:
+        """What ends the step; what goes with no such step is reported."""
+        entries = form.node.entries
+        endings: list[Kind] = [key for key in recipe.COMPLETIONS if form.has(key)]
+        kind: Kind = endings[0] if endings else "set"
+        if len(endings) > 1:
+            self.problems.error(
+                entries[endings[1]].key,
+                "two-endings",
+                f"a step ends in one way: this one has `{endings[0]}` and `{endings[1]}`",
+                "make two steps of it, or two branches of a `parallel`",
+            )
+        elif entries.keys() <= {"name"}:
+            hint = f"a step has `set`, or one of {', '.join(f'`{key}`' for key in recipe.COMPLETIONS)}"
+            self.problems.error(form.node, "empty-step", "this step does nothing", hint)
+        elif not endings and form.has("during"):
+            hint = "say when it ends with `until` or `wait`, or use `set`"
+            self.problems.error(entries["during"].key, "during-no-end", "this step ends at once", hint)
+        for key, kinds in recipe.GOES_WITH.items():
+            if key in entries and kind not in kinds:
+                goes = " or ".join(f"`{name}`" for name in recipe.COMPLETIONS if name in kinds)
+                message = f"`{key}` has no meaning in a step that {_ENDS[kind]}"
+                self.problems.error(entries[key].key, "key-not-here", message, f"it goes with {goes}")
+        if form.has("on_timeout") and (form.within is None or form.within.text == "none"):
+            hint = "add the time, such as `within: 60 s`"
+            self.problems.error(entries["on_timeout"].key, "no-within", "`on_timeout` needs a time in `within`", hint)
+        if self._handler and (kind not in recipe.PLAIN or form.has("during")):
+            key = "during" if kind in recipe.PLAIN else kind
+            message = f"`{key}` cannot stand in a handler of `on`"
+            hint = f"a handler has steps with {', '.join(f'`{name}`' for name in sorted(recipe.PLAIN))}"
+            self.problems.error(entries[key].key, "not-in-handler", message, hint)
+        return kind
+
+    def _within(self, kind: Kind, form: recipe.Step) -> int | Code | None:
+        node = form.within
+        if node is None or kind not in recipe.LASTING:
+            return None
+        if node.text == "none":
+            if self._handler:
+                hint = "give it a time, such as `within: 10 s`"
+                self.problems.error(node, "endless-wait", "a handler must come to its end", hint)
+            return None
+        seconds = self.seconds(node)
+        if seconds is not None and seconds.high is not None and seconds.high * 1e9 < self.plan.cell.scan_ns:
+            scan = f"{self.plan.cell.scan_ns / 1e6:g} ms"
+            self.problems.error(node, "short-within", f"this is shorter than the scan of the cell, {scan}")
+        return self.cycles(seconds)
+
+    def _set(self, form: recipe.Step) -> dict[str, Any]:
+        return {}
+
+    def _until(self, form: recipe.Step) -> dict[str, Any]:
+        condition = self.condition(form.until)
+        place = form.place("until")
+        if not form.has("within"):
+            hint = "add `within: 60 s`, or `within: none` if it may take for ever"
+            self.problems.error(form.node.entries["until"].key, "no-within", "this `until` has no `within`", hint)
+        if condition is None:
+            return {"condition": place.text}
+        if condition.always is False:
+            self.decided(place, condition, "never-true", "the step cannot end")
+        elif condition.always is True and not condition.tags:
+            self.problems.warning(place, "always-true", "this is always true: the step ends at once")
+        return {"until": condition.code, "condition": condition.text}
+
+    def _wait(self, form: recipe.Step) -> dict[str, Any]:
+        seconds = self.seconds(form.wait)
+        limit = None if form.within is None or form.within.text == "none" else form.within
+        if limit is not None:
+            hint = "a `wait` ends by itself: leave `within` out"
+            self.problems.warning(limit, "within-wait", "`within` does nothing useful beside `wait`", hint)
+        return {"wait": self.cycles(seconds), "condition": form.place("wait").text}
+
+    def _parallel(self, form: recipe.Step) -> dict[str, Any]:
+        branches = [
+            Branch(name, self._inner(form.place("parallel").entries[name].value, steps))
+            for name, steps in (form.parallel or {}).items()
+        ]
+        if not form.place("parallel").entries:
+            self.problems.error(
+                form.place("parallel"), "no-steps", "here are no branches", "such as `stir: [{wait: 30 s}]`"
+            )
+        return {"branches": tuple(branches), "condition": ", ".join(branch.name for branch in branches)}
+
+    def _choose(self, form: recipe.Step) -> dict[str, Any]:
+        ways = form.choose or []
+        if form.choose is not None and not ways:
+            self.problems.error(form.place("choose"), "no-steps", "here are no ways", "such as `- when: …`")
+        branches: list[Branch] = []
+        reached = True
+        for number, way in enumerate(ways):
+            if not reached:
+                self.problems.error(way.node, "unreachable", "this way is never taken: the one before it always is")
+            branch, always_taken = self._way(way, last=number == len(ways) - 1)
+            branches.append(branch)
+            reached = reached and not always_taken
+        if ways and not any(way.has("else") for way in ways) and reached and not form.has("within"):
+            hint = "add `- else: [...]`, or `- else: []` to go on"
+            key = form.node.entries["choose"].key
+            self.problems.warning(key, "no-else", "this `choose` does not say what is done when no way is true", hint)
+        conditions = [way.when.text for way in ways if way.when is not None]
+        return {"branches": tuple(branches), "condition": " / ".join(conditions)}
+
+    def _way(self, way: recipe.Way, *, last: bool) -> tuple[Branch, bool]:
+        """A way of a `choose`, and whether it is always taken."""
+        if way.has("else"):
+            extra = next((key for key in ("when", "steps") if way.has(key)), "")
+            if extra:
+                key = way.node.entries[extra].key
+                self.problems.error(key, "else-alone", f"a way with `else` has no `{extra}`", "make two ways of it")
+            if not last:
+                hint = "put it last"
+                self.problems.error(way.node.entries["else"].key, "else-not-last", "what follows is never taken", hint)
+            return Branch("else", self.block(way.else_ or ())), last
+        for key in ("when", "steps"):
+            if not way.has(key):
+                hint = "a way is `when: …` with `steps: […]`, or `else: […]`"
+                self.problems.error(way.node, "missing-key", f"`{key}` is missing here", hint)
+        condition = self.condition(way.when)
+        sure = None if condition is None else condition.always
+        if condition is not None and sure is False:
+            self.decided(way.place("when"), condition, "unreachable", "the way is never taken")
+        block = self._inner(way.place("steps"), way.steps)
+        return Branch(way.place("when").text, block, None if condition is None else condition.code), sure is True
+
+    def _repeat(self, form: recipe.Step) -> dict[str, Any]:
+        if not form.has("steps"):
+            self.problems.error(form.node, "missing-key", "`steps` is missing here", "`repeat` runs the step's `steps`")
+        block = self._inner(form.place("steps"), form.steps)
+        loop = form.repeat
+        if loop is None:
+            return {"repeat": Repeat(block)}
+        given = [key for key in ("times", "while", "until") if loop.has(key)]
+        if len(given) != 1:
+            hint = "such as `times: 3`, `while: mixer.level < 20 L` or `until: mixer.level >= 20 L`"
+            self.problems.error(loop.node, "bad-repeat", "`repeat` has one of `times`, `while` and `until`", hint)
+        while_, until = self.condition(loop.while_), self.condition(loop.until)
+        for node, condition, endless in ((loop.while_, while_, True), (loop.until, until, False)):
+            if node is None or condition is None:
+                continue
+            if condition.always is endless:
+                self.decided(node, condition, "endless-loop", "the loop has no end")
+            elif condition.always is not None:
+                self.decided(node, condition, "no-loop", "the loop never runs" if endless else "the loop runs once")
+        repeat = Repeat(
+            block,
+            times=self._times(loop.times),
+            while_=while_ and while_.code,
+            until=until and until.code,
+        )
+        return {"repeat": repeat, "condition": " ".join(f"{key} {loop.place(key).text}" for key in given)}
+
+    def _times(self, node: Node | None) -> int | Code | None:
+        times = self.expression(node, "number", NONE)
+        if times is None or node is None:
+            return None
+        if times.constant is None:
+            return times.code
+        number = float(times.constant)
+        if number < 1 or number != int(number):
+            self.problems.error(node, "bad-repeat", f"a loop cannot run {number:g} times", "a whole number from 1")
+            return None
+        return int(number)
+
+    def _ask(self, form: recipe.Step) -> dict[str, Any]:
+        ask = form.ask
+        if ask is None:
+            return {}
+        kinds = [key for key in ("answers", "number", "text") if ask.has(key)]
+        if len(kinds) > 1:
+            message = f"a question has `{kinds[0]}` or `{kinds[1]}`, not both"
+            self.problems.error(ask.node.entries[kinds[1]].key, "two-kinds", message, "make two questions of it")
+        if ask.answers is not None:
+            for node, answer in zip(ask.place("answers").items, ask.answers, strict=False):
+                if ask.answers.count(answer) > 1 and node is not ask.place("answers").items[ask.answers.index(answer)]:
+                    self.problems.error(node, "answer-twice", f"{tick(answer)} is already among the answers")
+        if kinds and not ask.has("into"):
+            self.problems.error(ask.node, "missing-key", "`into` is missing here", "name what keeps the answer")
+        number = ask.number or recipe.Number(node=ask.node)
+        low, high = number.range or (None, None)
+        known = ask.into is not None and ask.into in self.variables
+        prompt = Prompt(
+            recipe.texts(ask.say),
+            ask.kind,
+            ask.answers or (),
+            number.unit,
+            low,
+            high,
+            self.variables.index(ask.into) if known and ask.into else None,
+        )
+        return {"ask": prompt, "condition": next(iter(prompt.say.values()), "")}
+
+    def _do(self, form: recipe.Step) -> dict[str, Any]:
+        name = form.do
+        place = form.place("do")
+        if name is None:
+            return {}
+        index = self._phases.get(name)
+        if index is None:
+            if name not in self.broken:
+                hint = suggest(name, self._phases) or "the cell's `phases` name what its units can do"
+                self.problems.error(place, "unknown-phase", f"no phase {tick(name)}", hint)
+            return {"condition": name}
+        phase = self.plan.phases[index]
+        tags = self.plan.cell.tags
+        for tag in (*phase.inputs, *phase.parameters.values()):
+            self.owns(tags[tag].device, place)
+        given = form.place("with").entries if form.has("with") else {}
+        for key, entry in given.items():
+            if key not in phase.parameters:
+                hint = suggest(key, phase.parameters) or f"it has {', '.join(phase.parameters) or 'none'}"
+                self.problems.error(entry.key, "unknown-parameter", f"{name} has no parameter {tick(key)}", hint)
+        for key in phase.parameters:
+            if key not in given:
+                hint = f"add `with: {{{key}: …}}`"
+                self.problems.error(place, "missing-parameter", f"the parameter `{key}` of {name} is missing", hint)
+        if not form.has("within"):
+            hint = "add `within: 60 s`, or `within: none`"
+            self.problems.warning(place, "no-within", "this `do` has no `within`: it may wait for ever", hint)
+        levels = [
+            level
+            for key, node in form.with_.items()
+            if key in phase.parameters and (level := self.level(tags[phase.parameters[key]], node)) is not None
+        ]
+        return {"do": Run(index, tuple(levels)), "condition": f"{name} done"}
+
+    def _record(self, form: recipe.Step) -> dict[str, Any]:
+        entries: list[Entry] = []
+        for name, node in (form.record or {}).items():
+            compiled = self.expression(node, None)
+            if compiled is not None:
+                entries.append(Entry(name, compiled.code, compiled.unit.name, compiled.type))
+        return {"record": tuple(entries)}
+
+
+_ENDS: dict[Kind, str] = {
+    "set": "only sets outputs",
+    "until": "waits for a condition",
+    "wait": "waits a time",
+    "parallel": "has branches",
+    "choose": "chooses",
+    "repeat": "repeats",
+    "ask": "asks",
+    "do": "runs a phase",
+    "record": "records",
+}
