@@ -8,6 +8,7 @@ import array
 import os
 import socket
 import sys
+import threading
 from fcntl import ioctl
 from termios import FIONREAD
 
@@ -25,9 +26,16 @@ _DRAIN = 512
 _NO_BYTES = bytes(4)
 _DESCRIPTORS = socket.CMSG_SPACE(array.array("i").itemsize)
 
-_room = bytearray(MAX_INLINE)
-_rooms = (_room,)
-_seen = memoryview(_room)
+
+class _Room(threading.local):
+    """Where a packet is received: one for each thread, for while one waits for the interpreter another receives."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(MAX_INLINE)
+        self.seen = memoryview(self.buffer)
+
+
+_room = _Room()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -70,15 +78,16 @@ def _send_large(end: socket.socket, packet: bytes) -> None:
 def drain(end: socket.socket, limit: int = _DRAIN) -> list[bytes]:
     """The packets that have come, at most `limit`; never waits. What comes meanwhile is left for the next time."""
     packets: list[bytes] = []
+    buffer, seen = _room.buffer, _room.seen
     try:
         unread = _unread(end)
         while unread > 0 and len(packets) < limit:
             if unread < _FIRST_PART:  # then none of them is large
-                size = end.recv_into(_room)
-                packets.append(bytes(_seen[:size]))
+                size = end.recv_into(buffer)
+                packets.append(bytes(seen[:size]))
             else:
-                size, carried, _, _ = end.recvmsg_into(_rooms, _DESCRIPTORS)
-                packet = bytes(_seen[:size])
+                size, carried, _, _ = end.recvmsg_into((buffer,), _DESCRIPTORS)
+                packet = bytes(seen[:size])
                 packets.append(packet + _from_memory(carried) if carried else packet)
             unread -= size
     except OSError:

@@ -1,7 +1,9 @@
 """Packets between processes: whole, in order, of any size; a sender never waits."""
 
 import os
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,26 @@ def test_a_peer_that_is_gone_is_no_error(ends: Ends) -> None:
 def test_a_packet_beyond_all_sense_is_a_fault_at_once(ends: Ends) -> None:
     with pytest.raises(ValueError, match="more than"):
         channel.send(ends[0], bytes(MAX_PACKET + 1))
+
+
+def test_two_threads_may_receive_at_once() -> None:
+    """As in the recorder: each gets the packets of its own socket, whatever the other receives meanwhile."""
+    packets = [[bytes([thread]) * (1 + number % 700) for number in range(3000)] for thread in range(2)]
+
+    def receive(thread: int) -> list[bytes]:
+        one, other = channel.pair()
+        found: list[bytes] = []
+        for at in range(0, len(packets[thread]), 100):
+            assert all(channel.send(one, packet) for packet in packets[thread][at : at + 100])
+            found += channel.drain(other)
+        one.close()
+        other.close()
+        return found
+
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(receive, range(2))) == packets
+    finally:
+        sys.setswitchinterval(switch)

@@ -195,7 +195,7 @@ def test_values(text: str, name: str, value: Any) -> None:
         ("named: {1x: {}}", "bad-name"),
         ("named: {x: {sise: 1}}", "unknown-key"),
         ("time: 250", "bad-duration"),
-        ("pause: 3 L", "wrong-unit"),
+        ("pause: 3 L", "bad-duration"),
         ('text: ""', "empty-text"),
         ("lists: []", "unknown-key"),
         ("node: x", "unknown-key"),
