@@ -1,6 +1,8 @@
 """Spans of points -> the fewest legal reads, and the values of a block taken out of its bytes with one struct."""
 
 import struct
+import sys
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -9,6 +11,9 @@ from typing import Any
 import msgspec
 
 from drivers.value import DataType, Value
+
+MANY = 16
+"""So many numbers are taken out faster as an array than by a struct."""
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -94,12 +99,34 @@ def _layout(slots: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Callable[...,
     return struct.Struct(f">{layout}").unpack_from, None if padded else itemgetter(*every)
 
 
-def unpacker(fields: Sequence[Field]) -> Callable[[bytes], list[Any]]:
+def _array(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]] | None:
+    """What takes out many numbers of one type that lie side by side: they stay machine numbers until one is used."""
+    kind, start = fields[0].type, fields[0].places[0]
+    places = [place for field in fields for place in field.places]
+    if kind.kind not in ("int", "float") or any(field.type != kind for field in fields):
+        return None
+    if places != list(range(start, start + len(places))):
+        return None
+    code, part, swapped = kind.code, slice(start, start + len(places)), sys.byteorder == "little"
+
+    def numbers(data: bytes) -> Sequence[Any]:
+        found = array(code, data[part])
+        if swapped:
+            found.byteswap()
+        return found
+
+    return numbers
+
+
+def unpacker(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]]:
     """Compiles fields of a block into one function: its bytes -> the fields' values, in order.
 
-    Fields that lie in order cost one `struct`, the bits of one byte once; where they overlap or their bytes are
-    swapped, their bytes are first picked into order.
+    MANY fields of one type side by side are an array of it. Others that lie in order cost one `struct`, the bits of
+    one byte once; where they overlap or their bytes are swapped, their bytes are first picked into order.
     """
+    numbers = _array(fields) if len(fields) >= MANY else None
+    if numbers is not None:
+        return numbers
     letters = [{"string": f"{one.type.size}s", "bool": "B"}.get(one.type.kind, one.type.code) for one in fields]
     slots: dict[tuple[tuple[int, ...], str], int] = {}
     order = [slots.setdefault((one.places, letter), len(slots)) for one, letter in zip(fields, letters, strict=True)]

@@ -77,7 +77,7 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
     head: bytes
     length: int
     members: tuple[int, ...]
-    unpack: Callable[[bytes], list[Any]]
+    unpack: Callable[[bytes], Sequence[Any]]
     run: slice | None
     """The place of the values among all, where they lie side by side there, too."""
 
@@ -205,6 +205,7 @@ class ModbusDriver:
             return await self.scan()
         self._seen = [] if refused else answers  # a refused read is looked at in each scan
         if refused or self._partial:
+            values = list(values)
             statuses = self._judged(values, await self._narrow(refused, values))
         else:
             statuses = self._good
@@ -213,7 +214,7 @@ class ModbusDriver:
         self._last = Scan(values, statuses, began_ns)
         return self._last
 
-    def _taken(self, answers: Sequence[bytes]) -> tuple[list[Any], list[tuple[_Read, int]]]:
+    def _taken(self, answers: Sequence[bytes]) -> tuple[Sequence[Any], list[tuple[_Read, int]]]:
         """All values, and the reads that were refused; answers as in the last scan are not looked at."""
         values: list[Any] | None = None
         refused: list[tuple[_Read, int]] = []
@@ -224,8 +225,8 @@ class ModbusDriver:
             data = answer[3:] if whole else self._data(read.request, answer)
             if isinstance(data, int):
                 refused.append((read, data))
-            elif read.run == self._every:
-                values = read.unpack(data)
+            elif read.run == self._every:  # there is no other
+                return read.unpack(data), refused
             else:
                 values = list(self._last.values) if values is None else values
                 read.put(data, values)

@@ -22,7 +22,7 @@ MAX_READ_REGISTERS, MAX_READ_BITS = 125, 2000
 MAX_WRITE_REGISTERS, MAX_WRITE_BITS = 123, 1968
 
 _HEADER = struct.Struct(">HHH")
-_header = _HEADER.unpack_from
+_head, _header = _HEADER.pack, _HEADER.unpack_from
 _REQUEST = struct.Struct(">BBHH")
 _MULTIPLE = struct.Struct(">BBHHB")
 _LARGEST = 254  # unit identifier and a PDU of 253 bytes (Application Protocol, 4.1)
@@ -50,8 +50,13 @@ class Frames:
         """Raises FramingError for bytes that are no Modbus/TCP (Messaging on TCP/IP, 3.1.3)."""
         if self._rest:
             data = self._rest + data
-        found: list[tuple[int, bytes]] = []
         at, size = 0, len(data)
+        if 8 <= size <= 6 + _LARGEST:  # one frame and no more, as nearly always
+            transaction, protocol, length = _header(data)
+            if length == size - 6 and not protocol:
+                self._rest = b""
+                return [(transaction, data[6:])]
+        found: list[tuple[int, bytes]] = []
         while size - at >= 6:
             transaction, protocol, length = _header(data, at)
             if protocol != 0 or not 2 <= length <= _LARGEST:
@@ -67,7 +72,7 @@ class Frames:
 
 def frame(transaction: int, payload: bytes) -> bytes:
     """A payload with its header."""
-    return _HEADER.pack(transaction, 0, len(payload)) + payload
+    return _head(transaction, 0, len(payload)) + payload
 
 
 class ClientCodec:
@@ -84,7 +89,7 @@ class ClientCodec:
     def encode(self, request: bytes) -> tuple[int, bytes]:
         """(key, frame) of a payload."""
         self._transaction = key = self._transaction + 1 & 0xFFFF
-        return key, _HEADER.pack(key, 0, len(request)) + request
+        return key, _head(key, 0, len(request)) + request
 
 
 def read_request(unit: int, function: int, start: int, count: int) -> bytes:

@@ -80,7 +80,9 @@ def fragments(message: bytes, tpdu_size: int = _LARGEST_TPDU) -> bytes:
 
 _LAST_DT = b"\x02\xf0\x80"
 _WHOLE_ANSWER = (_LAST_DT + bytes((0x32, ACK_DATA)), _LAST_DT + bytes((0x32, ACK)))
-_SMALLEST_ANSWER = 17
+_ANSWER = struct.Struct(">HH5s2xH4x")  # TPKT, DT and an answer's first two bytes, PDU reference: the shortest answer
+_answer_start = _ANSWER.unpack_from
+_job_start = struct.Struct(">BBH3s4sH").pack  # TPKT, DT, a job's first four bytes, PDU reference
 
 
 class Reader:
@@ -89,11 +91,8 @@ class Reader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._message = bytearray()
-
-    @property
-    def empty(self) -> bool:
+        self.empty = True
         """Whether nothing was begun that more bytes would end."""
-        return not self._buffer and not self._message
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(TPDU code, the S7 message of a DT or the whole TPDU of another). Raises FramingError."""
@@ -110,6 +109,7 @@ class Reader:
             self._tpdu(bytes(buffer[at + 4 : at + length]), found)
             at += length
         del buffer[:at]
+        self.empty = not buffer and not self._message
         return found
 
     def _tpdu(self, tpdu: bytes, found: list[tuple[int, bytes]]) -> None:
@@ -203,21 +203,16 @@ class ClientCodec:
         if request[0] != 0x32:
             return CONNECT, frame(request)
         self._reference = reference = self._reference % 0xFFFF + 1
-        number = reference.to_bytes(2, "big")
         if len(request) <= self._tpdu_size - 3:  # in one piece, as nearly always
-            return reference, _TPKT.pack(3, 0, 7 + len(request)) + _LAST_DT + request[:4] + number + request[6:]
-        return reference, fragments(request[:4] + number + request[6:], self._tpdu_size)
+            return reference, _job_start(3, 0, 7 + len(request), _LAST_DT, request, reference) + request[6:]
+        return reference, fragments(request[:4] + reference.to_bytes(2, "big") + request[6:], self._tpdu_size)
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """(key, answer): an S7 message, or the TPDU that answered the connection request. Raises FramingError."""
-        if (
-            data[4:9] in _WHOLE_ANSWER
-            and len(data) >= _SMALLEST_ANSWER
-            and data[:2] == b"\x03\x00"
-            and data[2] << 8 | data[3] == len(data)
-            and self._reader.empty
-        ):  # one answer in one piece, as nearly always
-            return [(data[11] << 8 | data[12], data[7:])]
+        if len(data) >= _ANSWER.size and self._reader.empty:
+            version, size, start, reference = _answer_start(data)
+            if version == 0x0300 and size == len(data) and start in _WHOLE_ANSWER:  # in one piece, as nearly always
+                return [(reference, data[7:])]
         answers: list[tuple[int, bytes]] = []
         for code, content in self._reader.feed(data):
             if code == DT:

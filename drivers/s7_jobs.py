@@ -24,7 +24,7 @@ class Item(msgspec.Struct, frozen=True):
     area: Area
     points: tuple[int, ...]
     plain: tuple[int, ...]
-    values: Callable[[bytes], list[Any]]
+    values: Callable[[bytes], Sequence[Any]]
     strings: tuple[tuple[int, slice], ...]
 
 
@@ -163,7 +163,7 @@ def _job(places: Sequence[Place], items: tuple[Item, ...]) -> ReadJob:
 
 
 def _values(
-    unpack: Callable[[bytes], list[Any]], size: int, start: bytes, heads: Mapping[int, int], count: int
+    unpack: Callable[[bytes], Sequence[Any]], size: int, start: bytes, heads: Mapping[int, int], count: int
 ) -> Callable[[bytes], Sequence[Any] | None]:
     """`ReadJob.values` for answers of `size` bytes with this start; of `count` fields the `heads` are no values."""
     end = 6 + len(start)

@@ -106,7 +106,7 @@ def test_what_is_put_into_a_block_is_taken_out_again(case: tuple[list[Field], li
     buffer = bytearray(max(max(field.places) for field in fields) + 1)
     for field, value in zip(fields, values, strict=True):
         field.put(buffer, value)
-    assert unpacker(fields)(bytes(buffer)) == values
+    assert list(unpacker(fields)(bytes(buffer))) == values
 
 
 def test_fields_may_overlap_and_share_bytes() -> None:
