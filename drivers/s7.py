@@ -262,13 +262,13 @@ class S7Driver:
         except NoString as error:
             self._give_up(index, BAD_TYPE_MISMATCH, str(error), "declare the length of the PLC's STRING")
 
-    def _give_up(self, index: int, status: int, what: str, hint: str) -> None:
-        """This point alone is bad, and why."""
+    def _give_up(self, index: int, status: int, what: str, hint: str, where: str = "") -> None:
+        """This point is bad, and why; `where` is what else is bad for the same reason."""
         point = self._points[index]
         self._sound.clear()
         self._changed = self._changed or self._statuses[index] != status
         self._values[index], self._statuses[index] = None, status
-        self.troubles[point.name] = f"{point.address}: {what}: {hint}"
+        self.troubles[point.name] = f"{where or point.address}: {what}: {hint}"
 
     def _refuse(self, index: int, code: int) -> None:
         """The PLC does not give this point: it is left out of the jobs for a while."""
@@ -277,7 +277,8 @@ class S7Driver:
         room = at.room
         if at.area != s7.DATA_BLOCK and "{room}" in hint:
             hint = _ELSEWHERE
-        self._give_up(index, status, what.format(room=room, code=code), hint.format(room=room))
+        what, hint = what.format(room=room, code=code), hint.format(room=room)
+        self._give_up(index, status, what, hint, room if code in _WHOLE_AREA else "")
         self._refused.add(index)
 
     async def _isolate(self, refused: Sequence[tuple[Item, int]]) -> None:

@@ -70,6 +70,13 @@ class DeviceView:
         if not report.up:
             self.turn_bad(report.status)
 
+    def take_trouble(self, trouble: TagReport) -> None:
+        for tag in (trouble.tag, *trouble.others):
+            if not is_good(trouble.status):
+                self.troubles[tag] = trouble
+            elif tag in self.troubles and self.troubles[tag].write == trouble.write:
+                del self.troubles[tag]
+
     def take(self, frame: bytes, cycle: int) -> None:
         """An input frame. One that says `unchanged` counts only while the device is up, as in the engine."""
         if self.tags and len(frame) == self._unchanged:

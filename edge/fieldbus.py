@@ -9,12 +9,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from drivers.driver import DeviceError, Driver, find
 from drivers.link import Backoff
 from drivers.value import BAD_COMMUNICATION, BAD_OUT_OF_RANGE, BAD_TIMEOUT, GOOD, Scan, Value, is_good
 from edge import channel
 from edge.clock import GRAIN_NS, Timer, now_ns
+from edge.engine.words import english, some
 from edge.histogram import Histogram
 from edge.image import OUTPUT, TICK, Layout, device_of, since_cause, unpack_tick
 from edge.inputs import Inputs
@@ -22,6 +24,7 @@ from edge.language.cell import Cell, Device
 from edge.messages import DeviceReport, DeviceStats, Hello, TagReport, pack
 from edge.outputs import Outputs
 from edge.phase import Lead, Phase, Turns
+from edge.troubles import Troubles
 
 log = logging.getLogger("edge.fieldbus")
 
@@ -52,7 +55,9 @@ class Station:
         self.inputs = Inputs(self.layout, self.tags, bus.send)
         self.outputs = Outputs(self.tags, places, self._refuse)
         self.failsafe = [self.tags[place].failsafe for place in places]
-        self.troubles: dict[str, str] = {}
+        self.unread = Troubles(partial(self._tell_trouble, write=False), partial(self._say_trouble, write=False))
+        self.unset = Troubles(partial(self._tell_trouble, write=True), partial(self._say_trouble, write=True))
+        self.not_taken: dict[int, tuple[int, str]] = {}
         self.up: bool | None = None
         self.stale = self.stale_said = False
         self.said: set[str] = set()
@@ -135,8 +140,7 @@ class Station:
         if self.stale:
             self.stale = False
             self._report_fresh()
-        if self.driver.troubles != self.troubles:
-            self._report_troubles(scan.statuses)
+        self._look_at_troubles(scan.statuses)
         if self.inputs.take(scan):
             self.outputs.show(scan.values)
         self.inputs.send(self.scans, self.heard_ns)
@@ -217,29 +221,45 @@ class Station:
             self.inputs.send_bad(self.scans, now_ns(), BAD_TIMEOUT)
         else:
             self.inputs.send(self.scans, self.heard_ns, full=True)
+        self.unread.again()
+        self.unset.again()
 
-    def _report_troubles(self, statuses: Sequence[int]) -> None:
-        """Tags that the device refuses to give: each is said once, and once when it is over."""
-        for tag, found in zip(self.tags, statuses, strict=True):
-            text = self.driver.troubles.get(tag.name)
-            if text == self.troubles.get(tag.name):
-                continue
-            status = GOOD if text is None else BAD_OUT_OF_RANGE if is_good(found) else found
-            log.warning("%s %s", tag.name, f"cannot be read: {text}" if text else "can be read again")
-            self.bus.tell(TagReport(tag.index, status, text or ""))
-        self.troubles = dict(self.driver.troubles)
+    def _look_at_troubles(self, statuses: Sequence[int]) -> None:
+        """Tags that the device refuses to give."""
+        if not self.driver.troubles:
+            self.unread.take({})
+            return
+        texts = [self.driver.troubles.get(tag.name) for tag in self.tags]
+        self.unread.take(
+            {
+                place: (BAD_OUT_OF_RANGE if is_good(status) else status, text)
+                for place, (status, text) in enumerate(zip(statuses, texts, strict=True))
+                if text is not None
+            }
+        )
 
     def _refuse(self, place: int, status: int, text: str) -> None:
         """An output that the device does not take, or (text "") takes again."""
-        tag = self.tags[place]
-        log.warning("%s %s", tag.name, f"could not be set: {text}" if text else "is set again")
-        self.bus.tell(TagReport(tag.index, status, text, write=True))
+        if text:
+            self.not_taken[place] = status, text
+        else:
+            self.not_taken.pop(place, None)
+
+    def _tell_trouble(self, places: Sequence[int], status: int, text: str, *, write: bool) -> None:
+        first, *others = (self.tags[place].index for place in places)
+        self.bus.tell(TagReport(first, status, text, write, tuple(others)))
+
+    def _say_trouble(self, places: Sequence[int], text: str, *, write: bool) -> None:
+        what = "could not be set" if write else "cannot be read"
+        what = f"{what}: {text}" if text else "can be set again" if write else "can be read again"
+        log.warning("%s %s", english(some([self.tags[place].name for place in places])), what)
 
     # --- outputs -----------------------------------------------------------------------------------------------------
 
     def want(self, levels: Sequence[Value | None], arrived_ns: int | None = None) -> None:
         """New desired levels of the outputs, in the layout's order, and when the inputs came that changed with them."""
         self.outputs.want(levels)
+        self.unset.take(self.not_taken)
         if arrived_ns is not None:
             self.arrived_ns = arrived_ns
         self.wanted = True
@@ -260,6 +280,7 @@ class Station:
             None,
         )  # also where nothing is to be sent: a later write has another
         values = self.outputs.due(time.monotonic()) if self.outputs.open else None
+        self.unset.take(self.not_taken)
         if not values:
             return
         self.writes += len(values)
@@ -267,6 +288,7 @@ class Station:
         if arrived_ns is not None and not any(statuses.values()):
             self.reaction.add(now_ns() - arrived_ns)
         self.outputs.answered(statuses, lambda place: self.tags[place].name in self.driver.troubles)
+        self.unset.take(self.not_taken)
 
     def stats(self) -> DeviceStats:
         up, took, reaction = bool(self.up), self.took.times(), self.reaction.times()

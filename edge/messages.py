@@ -26,12 +26,16 @@ class DeviceReport(msgspec.Struct, frozen=True, tag="device"):
 
 
 class TagReport(msgspec.Struct, frozen=True, tag="tag"):
-    """A tag that the device refuses to give or to take; status good when that is over. `write`: it was a write."""
+    """Tags that a device refuses to give or to take for one reason: the first, the `others`; good when that is over.
+
+    `write`: it was a write.
+    """
 
     tag: int
     status: int
     text: str = ""
     write: bool = False
+    others: tuple[int, ...] = ()
 
 
 class Command(msgspec.Struct, frozen=True, tag="command"):

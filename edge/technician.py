@@ -28,6 +28,7 @@ from drivers.value import (
     status_name,
 )
 from edge.devices import iso
+from edge.engine.words import english, some
 from edge.language.cell import Cell, Device, Tag, outside, whole
 from edge.language.source import suggest
 from edge.lock import holder_of
@@ -266,7 +267,10 @@ class _Probe:
         try:
             await self.driver.connect()
             self.readings = tuple(await self.driver.scan())
-            self.notes = [f"{name}: {text}" for name, text in self.driver.troubles.items()]
+            names: dict[str, list[str]] = {}
+            for name, text in self.driver.troubles.items():
+                names.setdefault(text, []).append(name)
+            self.notes = [f"{english(some(those))}: {text}" for text, those in names.items()]
         except DeviceError as error:
             await self.driver.close()
             self._lose(error.status, _explained(f"{self.name}: {error.text}", error.hint))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value, is_good
+from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value
 from edge.batch import Alarm, BatchState, BranchState, State
 from edge.devices import DeviceView, Json, iso
 from edge.engine import states, words
@@ -178,11 +178,7 @@ class View:
                 device.take_report(report)
                 device.seen = self.cycle
             case TagReport() as report:
-                troubles = self.devices[self.plan.cell.tags[report.tag].device].troubles
-                if is_good(report.status):
-                    troubles.pop(report.tag, None)
-                else:
-                    troubles[report.tag] = report
+                self.devices[self.plan.cell.tags[report.tag].device].take_trouble(report)
             case _:
                 pass
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED
+from drivers.value import BAD_CONNECTION_CLOSED, BAD_CONNECTION_REJECTED, BAD_NODE_UNKNOWN, GOOD
 from edge.engine import states
 from edge.engine.engine import Engine
 from edge.messages import (
@@ -24,6 +24,7 @@ from edge.messages import (
     StateChanged,
     StepEnded,
     StepStarted,
+    TagReport,
     pack,
 )
 from tests.virtual import CELL, Virtual, plan_of
@@ -630,6 +631,19 @@ def test_a_loop_that_stood_still_holds_its_batches(cell) -> None:
     run.command("restart")
     run.run(5)
     assert run.state() == "running"
+
+
+def test_tags_that_are_refused_together_are_one_alarm(cell) -> None:
+    run = cell(FILL)
+    tags = [tag.index for tag in run.plan.cell.tags if tag.name.startswith("plc.")]
+    for status, active in ((BAD_NODE_UNKNOWN, True), (GOOD, False)):
+        run.send(TagReport(tags[0], status, "DB2: look", others=tuple(tags[1:])))
+        run.run(1)
+        (alarm,) = [one for one in run.engine.state.alarms.values() if one.kind == "refused"]
+        assert alarm.active == active
+        assert alarm.say["en"].startswith(
+            f"{run.plan.cell.tags[tags[0]].name} and {len(tags) - 1} more cannot be read: "
+        )
 
 
 def test_a_refused_output_holds_its_batch(cell) -> None:

@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 
 from drivers.driver import DeviceError
-from drivers.value import BAD_NO_COMMUNICATION, BAD_NOT_WRITABLE, BAD_TIMEOUT, GOOD, Scan, Value, is_good
+from drivers.value import (
+    BAD_NO_COMMUNICATION,
+    BAD_NODE_UNKNOWN,
+    BAD_NOT_READABLE,
+    BAD_NOT_WRITABLE,
+    BAD_TIMEOUT,
+    GOOD,
+    Scan,
+    Value,
+    is_good,
+)
 from edge import channel, fieldbus, outputs
 from edge.clock import now_ns
 from edge.fieldbus import Fieldbus, Station
 from edge.image import INPUT, caused, pack_tick
 from edge.messages import DeviceReport, Hello, TagReport, pack, unpack_inward
+from edge.troubles import Troubles
 from tests.virtual import plan_of
 
 DEADLINE_S = 10.0
@@ -341,3 +352,27 @@ async def test_a_device_that_stays_silent_is_lost_though_its_request_may_still_w
     await desk.until(lambda: desk.station.up)
     desk.take()
     assert [one for one in desk.heard if isinstance(one, DeviceReport)][-1].up
+
+
+def test_tags_with_one_reason_are_told_together_and_once() -> None:
+    told: list[tuple[list[int], int, str]] = []
+    said: list[tuple[list[int], str]] = []
+    troubles = Troubles(
+        lambda places, status, text: told.append((list(places), status, text)),
+        lambda places, text: said.append((list(places), text)),
+    )
+    block, other = (BAD_NODE_UNKNOWN, "DB2"), (BAD_NOT_READABLE, "DB3")
+    for _ in range(2):
+        troubles.take({4: block, 1: block, 2: other})
+    assert told == [([1, 4], *block), ([2], *other)] and said == [([1, 4], "DB2"), ([2], "DB3")]
+    told.clear()
+    said.clear()
+    troubles.take({4: block, 2: other})
+    assert told == [([1, 4], GOOD, ""), ([4], *block)] and said == [([1], ""), ([4], "DB2")]
+    told.clear()
+    said.clear()
+    troubles.again()
+    assert told == [([2], *other), ([4], *block)] and not said
+    told.clear()
+    troubles.take({})
+    assert told == [([2], GOOD, ""), ([4], GOOD, "")] and said == [([2, 4], "")]

@@ -27,7 +27,7 @@ def test_a_status_without_a_name_is_a_refusal() -> None:
 
 def test_a_user_who_is_denied_is_one_thing_for_a_session_and_another_for_a_tag() -> None:
     assert words.device_lost("robot", "", BAD_ACCESS_DENIED)["en"] == "robot is lost: user or password refused"
-    assert words.tag_refused("robot.alive", BAD_ACCESS_DENIED, write=True)["en"].endswith("not permitted")
+    assert words.tags_refused(["robot.alive"], BAD_ACCESS_DENIED, write=True)["en"].endswith("not permitted")
 
 
 def test_the_driver_s_own_words_are_a_detail() -> None:

@@ -95,19 +95,21 @@ class Field:
         self.next_look = min(due, default=_NEVER)
 
     def refused(self, report: TagReport) -> None:
-        """A tag that its device does not give or take; an output that it does not take holds its batch."""
-        if report.tag >= len(self.cell.tags):
+        """Tags that their device does not give or take; an output that it does not take holds its batch."""
+        tags = report.tag, *report.others
+        if max(tags) >= len(self.cell.tags):
             return
         tag = self.cell.tags[report.tag]
         key = f"tag:{report.tag}:{'write' if report.write else 'read'}"
         if is_good(report.status):
             self.alarms.clear(key)
             return
-        say = words.tag_refused(tag.name, report.status, write=report.write)
+        names = [self.cell.tags[tag].name for tag in tags]
+        say = words.tags_refused(names, report.status, write=report.write)
         owner = self.levels.owner(report.tag)
         batch = owner.batch if owner is not None else ""
         device = self.cell.devices[tag.device].name
         self.alarms.raise_alarm(key, "refused", say, batch=batch, device=device, tag=tag.name, detail=report.text)
         sequence = self.control.sequences.get(batch)
-        if sequence is not None and report.write and report.tag in sequence.recipe.outputs:
+        if sequence is not None and report.write and not set(tags).isdisjoint(sequence.recipe.outputs):
             self.control.change(sequence, "hold", say, "device")

@@ -3,6 +3,8 @@
 The English text of a driver is a technician's detail; what an operator reads is made of its OPC UA StatusCode.
 """
 
+from collections.abc import Sequence
+
 from drivers.value import (
     BAD,
     BAD_ACCESS_DENIED,
@@ -117,18 +119,26 @@ def device_lost(device: str, tag: str, status: int) -> Texts:
     )
 
 
-def tag_refused(tag: str, status: int, *, write: bool) -> Texts:
-    why = reason(status)
+def some(names: Sequence[str]) -> Texts:
+    """Things by their names, where they are many by the first one's and how many more there are."""
+    first, more = names[0], len(names) - 1
+    if more == 0:
+        return texts(first, first, first)
+    return texts(f"{first} and {more} more", f"{first} et {more} de plus", f"{first} و{more} غيره")
+
+
+def tags_refused(tags: Sequence[str], status: int, *, write: bool) -> Texts:
+    why, what = reason(status), some(tags)
     if write:
         return texts(
-            f"{tag} could not be set: {why['en']}",
-            f"{tag} n'a pas pu être réglé : {why['fr']}",
-            f"تعذّر ضبط {tag}: {why['ar']}",
+            f"{what['en']} could not be set: {why['en']}",
+            f"{what['fr']} : réglage impossible : {why['fr']}",
+            f"تعذّر ضبط {what['ar']}: {why['ar']}",
         )
     return texts(
-        f"{tag} cannot be read: {why['en']}",
-        f"{tag} ne peut pas être lu : {why['fr']}",
-        f"تعذّرت قراءة {tag}: {why['ar']}",
+        f"{what['en']} cannot be read: {why['en']}",
+        f"{what['fr']} : lecture impossible : {why['fr']}",
+        f"تعذّرت قراءة {what['ar']}: {why['ar']}",
     )
 
 
