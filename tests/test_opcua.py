@@ -149,7 +149,8 @@ async def brief(bench, plain, monkeypatch):
 
 @contextlib.asynccontextmanager
 async def connected(settings: dict, points: list[Point], **more):
-    device = OpcUaDriver(msgspec.convert(settings | more, OpcUaSettings), points, {})
+    patient = {"timeout": DEADLINE_S}  # the machine may be busy
+    device = OpcUaDriver(msgspec.convert(patient | settings | more, OpcUaSettings), points, {})
     try:
         await device.connect()
         yield device
