@@ -120,7 +120,7 @@ class ModbusDriver:
         self._requests: list[bytes] = []
         self._seen: list[bytes] = []  # the last answers, one a read; empty where all must be taken anew
         self._good = (GOOD,) * len(points)
-        self._every = slice(0, len(points))
+        self._in_one = False  # whether one read brings every point, in order
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
@@ -165,6 +165,7 @@ class ModbusDriver:
     def _read_by(self, reads: list[_Read]) -> None:
         """These are the reads of each scan from now on."""
         self._reads, self._requests, self._seen = reads, [read.request for read in reads], []
+        self._in_one = len(reads) == 1 and reads[0].run == slice(0, len(self._points))
 
     def _reads_of(self, area: str, points: Iterable[int], gap: int | None = None) -> list[_Read]:
         limit = self._settings.max_bits if area in BIT_AREAS else self._settings.max_registers
@@ -225,7 +226,7 @@ class ModbusDriver:
             data = answer[3:] if whole else self._data(read.request, answer)
             if isinstance(data, int):
                 refused.append((read, data))
-            elif read.run == self._every:  # there is no other
+            elif self._in_one:
                 return read.unpack(data), refused
             else:
                 values = list(self._last.values) if values is None else values

@@ -82,7 +82,8 @@ class Outputs:
     def show(self, values: Sequence[Value | None]) -> None:
         """The device's values have changed, or are known again: what it has forgotten is sent again."""
         self._shown = values
-        self.open.update(place for place, raw in self.desired.items() if values[place] != raw)
+        if self.desired:
+            self.open.update(place for place, raw in self.desired.items() if values[place] != raw)
 
     def due(self, now_s: float) -> dict[int, Value]:
         """{place: raw value} of what is to be sent now; what was just sent waits for its read-back."""

@@ -6,6 +6,7 @@ server whose values stand still.
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -83,7 +84,9 @@ class Read(Case):
             server, self.where = self.servers()(how)
             stack.enter_context(server)
             self.readers.append(self.reader(stack, self.where))
-        self.stack = stack
+        gc.collect()
+        gc.freeze()  # as edge's daemon does before its fieldbus processes begin
+        stack.callback(gc.unfreeze)
 
     def edge(self) -> tuple[float, ...]:
         with undisturbed():

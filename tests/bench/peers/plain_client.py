@@ -7,6 +7,7 @@ that it took, in % of one core.
 """
 
 import asyncio
+import gc
 import logging
 import sys
 import time
@@ -70,6 +71,8 @@ async def main() -> None:
     every_s, ports = float(sys.argv[1]) / 1000, [int(port) for port in sys.argv[2:]]
     half = len(ports) // 2
     scans = [await modbus(port) for port in ports[:half]] + [await s7(port) for port in ports[half:]]
+    gc.collect()
+    gc.freeze()  # edge does so, too
     print("connected", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         began, cpu = time.monotonic(), time.process_time()
