@@ -136,7 +136,7 @@ def unpacker(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]]:
     texts = [index for index, field in enumerate(fields) if field.type.kind == "string"]
 
     if pick is None and not (shared or bits or texts):
-        return lambda data: list(unpack(data))
+        return unpack
 
     def values(data: bytes) -> list[Any]:
         found: list[Any] = list(unpack(data if pick is None else bytes(pick(data))))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.blocks import Block, Field, coalesce, unpacker
+from drivers.blocks import MANY, Block, Field, coalesce, unpacker
 from drivers.value import TYPES, parse_type
 
 SPANS = st.dictionaries(
@@ -141,4 +141,17 @@ def test_values_of_one_order_cost_one_struct() -> None:
     """The layout of a usual block is the same as a struct written by hand."""
     fields = [Field(TYPES["uint16"], (0, 1)), Field(TYPES["float32"], (4, 5, 6, 7)), Field(TYPES["int16"], (8, 9))]
     data = struct.pack(">Hxxfh", 7, 1.5, -3)
-    assert unpacker(fields)(data) == [7, 1.5, -3]
+    assert list(unpacker(fields)(data)) == [7, 1.5, -3]
+
+
+@pytest.mark.parametrize(("kind", "letter"), [("uint8", "B"), ("int16", "h"), ("uint64", "Q"), ("float32", "f")])
+def test_many_numbers_of_one_type_are_taken_out_as_by_a_struct(kind: str, letter: str) -> None:
+    size, start, count = TYPES[kind].size, 4, MANY
+    places = [tuple(range(start + size * number, start + size * (number + 1))) for number in range(count)]
+    fields = [Field(TYPES[kind], place) for place in places]
+    numbers = [number + 0.5 if kind == "float32" else number for number in range(count)]
+    data = bytes(start) + struct.pack(f">{count}{letter}", *numbers) + b"more"
+    assert list(unpacker(fields)(data)) == numbers
+    swapped = [Field(TYPES[kind], place[::-1]) for place in places]
+    little = bytes(start) + struct.pack(f"<{count}{letter}", *numbers)
+    assert list(unpacker(swapped)(little)) == numbers

@@ -281,7 +281,7 @@ def test_values_lie_in_registers_as_pymodbus_has_them(
     words = list(struct.unpack(f"{'>' if byte_order == 'big' else '<'}{at.size}H", buffer))
     theirs_type = MIXIN[kind.name.upper()]
     assert words == ModbusClientMixin.convert_to_registers(value, theirs_type, word_order=word_order)
-    assert unpacker([field(point, at, 7)])(bytes(buffer)) == [value]
+    assert list(unpacker([field(point, at, 7)])(bytes(buffer))) == [value]
     assert ModbusClientMixin.convert_from_registers(words, theirs_type, word_order=word_order) == value
 
 
