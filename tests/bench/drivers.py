@@ -79,11 +79,13 @@ class Read(Case):
 
     def begin(self, stack: contextlib.ExitStack) -> None:
         self.readers: list[Reader] = []
-        self.other: Program | None = None
+        self.wheres: list[Any] = []
+        self.others: list[Program] = []
         for how in ("changing", "still"):
-            server, self.where = self.servers()(how)
+            server, where = self.servers()(how)
             stack.enter_context(server)
-            self.readers.append(self.reader(stack, self.where))
+            self.wheres.append(where)
+            self.readers.append(self.reader(stack, where))
         gc.collect()
         gc.freeze()  # as edge's daemon does before its fieldbus processes begin
         stack.callback(gc.unfreeze)
@@ -93,10 +95,13 @@ class Read(Case):
             return tuple(reader.rate(self.seconds / self.share) * self.requests for reader in self.readers)
 
     def peer(self) -> tuple[float, ...]:
-        if self.other is None:
-            self.other = self.open.enter_context(self.client(self.where))
-        with undisturbed(self.other.pid):
-            return (self.reads(self.other.work(self.seconds / self.share)),) * 2
+        if not self.others:
+            self.others = [self.open.enter_context(self.client(where)) for where in self.wheres]
+        return tuple(self._works(other) for other in self.others)
+
+    def _works(self, other: Program) -> float:
+        with undisturbed(other.pid):
+            return self.reads(other.work(self.seconds / self.share))
 
     def reads(self, said: str) -> float:
         return float(said)
