@@ -75,7 +75,7 @@ class Wire(msgspec.Struct, frozen=True):
 
 
 class Plant:
-    """The plant of a cell (edge.plant.Plant). Values are in the tags' units; a tag is meant by its index."""
+    """The plant of a cell (edge.language.plant.Plant). Values are in the tags' units; a tag is meant by its index."""
 
     def __init__(self, cell: Cell, title: str = "no plant behind it: what is read stands still") -> None:
         """A plant without blocks: every read tag stands at zero, or at the nearest end of its range."""

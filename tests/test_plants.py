@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import edge.language.plant
 from drivers.value import TYPES, Scale, Value
+from edge.language import plant
 from edge.language.cell import Cell, Device, Tag, load_cell
 from edge.language.source import Problems
 from hil.cli import main
@@ -556,22 +556,22 @@ def test_every_key_of_the_schema_has_a_description():
 
 
 def test_edge_finds_the_plant_by_the_file_beside_the_cell(tmp_path):
-    assert isinstance(edge.plant.load_plant(cell_beside(tmp_path, GOOD), Problems()), Plant)
+    assert isinstance(plant.load_plant(cell_beside(tmp_path, GOOD), Problems()), Plant)
     problems = Problems()
-    assert edge.plant.load_plant(cell_beside(tmp_path, GOOD.replace("tank", "tonk")), problems) is None
+    assert plant.load_plant(cell_beside(tmp_path, GOOD.replace("tank", "tonk")), problems) is None
     assert problems.errors
 
 
 def test_what_reads_the_file_that_is_there_goes_first(tmp_path, monkeypatch):
-    kinds = [EntryPoint(name, f"none:{name}", edge.plant.GROUP) for name in ("a.yaml", "plant.yaml", "z.yaml")]
-    monkeypatch.setattr(edge.plant, "entry_points", lambda group: kinds)
+    kinds = [EntryPoint(name, f"none:{name}", plant.GROUP) for name in ("a.yaml", "plant.yaml", "z.yaml")]
+    monkeypatch.setattr(plant, "entry_points", lambda group: kinds)
     monkeypatch.setattr(EntryPoint, "load", lambda self: lambda cell, problems, path: self.name)
     cell = cell_beside(tmp_path)
     (tmp_path / "z.yaml").touch()
-    assert edge.plant.load_plant(cell, Problems()) == "z.yaml"
-    monkeypatch.setattr(edge.plant, "entry_points", lambda group: [])
+    assert plant.load_plant(cell, Problems()) == "z.yaml"
+    monkeypatch.setattr(plant, "entry_points", lambda group: [])
     with pytest.raises(LookupError, match=r"entry points of group edge\.plants"):
-        edge.plant.load_plant(cell, Problems())
+        plant.load_plant(cell, Problems())
 
 
 def test_a_copy_of_a_plant_takes_its_own_course(tmp_path):

@@ -30,7 +30,7 @@ def load_plan(
 ) -> Plan | None:
     """The cell of this file with the recipes of its folder (those named, or all), or None with every problem reported.
 
-    `endpoints` takes the place of the devices' connection settings (`edge.cell.apply_endpoints`).
+    `endpoints` takes the place of the devices' connection settings (`edge.language.cell.apply_endpoints`).
     """
     before = problems.errors
     workshop = _open(Path(cell), problems)

@@ -52,7 +52,7 @@ def _when(properties: dict[str, Any], definition: str) -> dict[str, Any]:
 
 
 def _recipe() -> dict[str, Any]:
-    """A recipe's schema, with what `edge.recipe` says about keys that exclude or need each other."""
+    """A recipe's schema, with what `edge.language.recipe` says about keys that exclude or need each other."""
     found = shape.schema(RecipeFile)
     step, way, repeat = (found["$defs"][form.__name__] for form in (Step, Way, Repeat))
     endings = [{"required": [key]} for key in recipe.COMPLETIONS]
@@ -65,7 +65,7 @@ def _recipe() -> dict[str, Any]:
 
 
 def _test() -> dict[str, Any]:
-    """A test file's schema, with what `edge.trial_file` says about keys that exclude or need each other."""
+    """A test file's schema, with what `edge.language.trial_file` says about keys that exclude or need each other."""
     found = shape.schema(TrialFile)
     found["$defs"][TrialFile.__name__]["properties"]["tests"]["minProperties"] = 1
     happening, expectation = (found["$defs"][form.__name__] for form in (Happening, Expectation))
