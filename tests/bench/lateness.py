@@ -43,7 +43,7 @@ steps:
 
 
 def fast_cell(folder: Path) -> Path:
-    """The bottling cell, its recipes and TURNS, with a scan of 1 ms and devices that are read as often as they answer."""
+    """The bottling cell, its recipes and TURNS, with a scan of 1 ms and devices read as often as they answer."""
     shutil.copytree(BOTTLING.parent, folder, dirs_exist_ok=True)
     (folder / "turns.yaml").write_text(TURNS, encoding="utf-8")
     cell = folder / BOTTLING.name
