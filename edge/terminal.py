@@ -83,8 +83,8 @@ class Terminal:
         running.add_reader(self.loop, self._take)
         running.add_reader(self.log, self._told, self.log, "! ")
         running.add_reader(self.simulation, self._told, self.simulation, "")
-        running.add_signal_handler(STOP_BATCH, self._interrupted, "stop")
-        running.add_signal_handler(ABORT_BATCH, self._interrupted, "abort")
+        running.add_signal_handler(STOP_BATCH, self.interrupted, "stop")
+        running.add_signal_handler(ABORT_BATCH, self.interrupted, "abort")
         running.add_signal_handler(signal.SIGTERM, self._end, EXIT_CODES["stopped"])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {STOP_BATCH, ABORT_BATCH})
         if self.console.typing:
@@ -126,8 +126,10 @@ class Terminal:
             self._command("start", recipe=self.order.recipe, parameters=self.order.parameters)
             await asyncio.sleep(0.1)
 
-    def _interrupted(self, do: str) -> None:
-        """The daemon is to end: first the batch, in order or at once."""
+    def interrupted(self, do: str) -> None:
+        """The daemon is to end: first the batch, in order or at once; one that has ended already needs neither."""
+        if self.ended.done():
+            return
         self.ending = True
         if not self.started:
             self._say("interrupted before the start")

@@ -1,5 +1,6 @@
 """`edge run`: real processes against a simulated press. What it says, what it leaves behind, how it is steered."""
 
+import asyncio
 import fcntl
 import json
 import os
@@ -20,6 +21,12 @@ from typing import Any
 
 import pytest
 
+from edge import channel
+from edge.console import Console
+from edge.language.plan import load_plan
+from edge.language.source import Problems
+from edge.order import order
+from edge.terminal import Terminal
 from tests.processes import DEADLINE_S, Running, alive, descendants, edge, process_name, running, until
 from tests.simulated import Simulated, shut, simulated, write_endpoints
 
@@ -269,6 +276,19 @@ def test_again_ctrl_c_aborts_and_again_ends(command, press: Simulated, tmp_path:
     press["press.force"] = 9
     free = edge(*command[2:], "press", "--set", "force=5", "--answer", "sound=no", timeout=30)
     assert free.returncode == 0, free.stdout  # the next batch finds nothing in its way
+
+
+async def test_ctrl_c_after_the_end_does_not_say_that_the_batch_is_aborted(folder: Path, capfd) -> None:
+    plan = load_plan(folder / "sound/cell.yaml", Problems())
+    assert plan is not None
+    loop, engine = channel.pair()
+    with loop, engine:
+        terminal = Terminal(plan, order(plan, "press", {}, {}, "Mia"), Console(), loop, loop)
+        terminal.loop, terminal.started = loop, True
+        terminal.ended = asyncio.get_running_loop().create_future()
+        terminal.ended.set_result(0)
+        terminal.interrupted("abort")
+        assert channel.drain(engine) == [] and capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
