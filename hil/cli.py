@@ -39,13 +39,17 @@ _SCHEMA = "Prints the JSON Schema of plant files. An editor with the YAML langua
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `hil`; gives the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 2
     return options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hil", description=_DESCRIPTION)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     raw = argparse.RawDescriptionHelpFormatter
     up = commands.add_parser(
         "up", help="simulated PLCs for a cell, until stopped", description=_UP, epilog=_UP_MORE, formatter_class=raw

@@ -85,9 +85,14 @@ def fields(model: type[Block]) -> dict[str, Field]:
     return found
 
 
+_ARRIVED = 1e-6
+"""What lags is there when it is so near, in its unit: no instrument shows less."""
+
+
 def _toward(value: float, target: float, dt_s: float, time_constant_s: float) -> float:
-    """First-order lag, implicit Euler."""
-    return target + (value - target) * time_constant_s / (time_constant_s + dt_s)
+    """First-order lag, implicit Euler; it arrives."""
+    left = (value - target) * time_constant_s / (time_constant_s + dt_s)
+    return target + left if abs(left) >= _ARRIVED else target
 
 
 def _approach(value: float, target: float, most: float) -> float:

@@ -369,6 +369,11 @@ def test_wrong_options_are_said_with_the_usage(options, capsys):
     assert "usage: hil up" in capsys.readouterr().err
 
 
+def test_without_a_command_it_says_which_there_are(capsys):
+    assert main([]) == 2
+    assert "simulated PLCs for a cell" in capsys.readouterr().out
+
+
 def test_help_names_what_a_person_needs(capsys):
     for arguments, words in ((["--help"], "simulated PLCs"), (["up", "--help"], "plant.yaml"), (["models"], None)):
         if words is None:

@@ -117,6 +117,9 @@ def test_an_agitator_takes_time_to_turn_and_to_stand():
     assert 55 < tank.agitator_speed_rpm < 70
     run(tank, 5)
     assert tank.agitator_speed_rpm == pytest.approx(100, rel=0.01)
+    tank.agitator_rpm = 0
+    run(tank, 15)
+    assert tank.agitator_speed_rpm == 0
 
 
 # --- valve and scale -------------------------------------------------------------------------------------------------
