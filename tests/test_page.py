@@ -118,6 +118,17 @@ def test_an_operator_runs_a_batch(visit, served):
     expect(page.get_by_text("No batch is running.")).to_be_visible()
 
 
+def test_what_has_ended_stands_below_what_runs(visit, served):
+    page = visit()
+    ended = served.start_batch()
+    served.post(f"/api/batches/{ended}/abort")
+    state(page, "aborted")
+    start(page)
+    state(page, "running")
+    shown = [one.get_attribute("data-state") for one in page.locator(".batch").all()]
+    assert shown == ["running", "aborted"]
+
+
 def test_a_parameter_out_of_range_is_refused_in_place(visit, served):
     page = visit()
     start(page, volume="80")

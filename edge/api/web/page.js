@@ -9,6 +9,8 @@ import { Start } from '/web/start.js';
 import { follow, post } from '/web/stream.js';
 import { apart, LANGUAGES, preferred, speak } from '/web/texts.js';
 
+const ENDED = new Set(['complete', 'stopped', 'aborted']);
+
 /** A value that this browser keeps; where it may keep nothing, the page works without. */
 function useKept(key, first) {
   const [value, setValue] = useState(() => {
@@ -99,7 +101,7 @@ function Line({ link, alive }) {
 function Board({ state }) {
   const desk = useDesk();
   const { t } = desk;
-  const batches = Object.entries(state.batches);
+  const batches = Object.entries(state.batches).sort(([, one], [, two]) => ENDED.has(one.state) - ENDED.has(two.state));
   const title = (id) => apart(desk.say(state.recipes[state.batches[id]?.recipe]?.title) || id);
   const news = batches.map(([id, one]) => `${id}:${one.state}`).join();
   return html`<${Announcer} state=${state} />
