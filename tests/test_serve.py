@@ -202,7 +202,7 @@ def test_a_second_daemon_on_the_same_state_says_who_runs(cell) -> None:
 def test_a_port_in_use_is_said_before_anything_starts(cell, tmp_path: Path) -> None:
     daemon, _ = cell
     second = edge("serve", BOTTLING, "--state", tmp_path / "other", "--listen", daemon.url.removeprefix("http://"))
-    assert second.returncode == 1 and "is in use by another program" in second.stderr
+    assert second.returncode == 1 and "is in use by another program, or by an edge that runs already" in second.stderr
 
 
 def test_a_device_that_does_not_answer_leaves_the_rest_running(tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ def bind(host: str, port: int) -> socket.socket:
 def _why(error: OSError, host: str, port: int) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"port {port} of {host} is in use by another program: end it, or take another port with --listen"
+            return (
+                f"port {port} of {host} is in use by another program, or by an edge that runs already: "
+                "end it, or take another port with --listen"
+            )
         case errno.EADDRNOTAVAIL:
             return f"{host} is no address of this machine: `ip address` lists them"
         case errno.EACCES:
