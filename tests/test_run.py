@@ -17,12 +17,12 @@ import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edge import channel
-from edge.console import Console
 from edge.language.plan import load_plan
 from edge.language.source import Problems
 from edge.order import order
@@ -278,17 +278,18 @@ def test_again_ctrl_c_aborts_and_again_ends(command, press: Simulated, tmp_path:
     assert free.returncode == 0, free.stdout  # the next batch finds nothing in its way
 
 
-async def test_ctrl_c_after_the_end_does_not_say_that_the_batch_is_aborted(folder: Path, capfd) -> None:
+async def test_ctrl_c_after_the_end_does_not_say_that_the_batch_is_aborted(folder: Path) -> None:
     plan = load_plan(folder / "sound/cell.yaml", Problems())
     assert plan is not None
+    said: list[str] = []
     loop, engine = channel.pair()
     with loop, engine:
-        terminal = Terminal(plan, order(plan, "press", {}, {}, "Mia"), Console(), loop, loop)
+        terminal = Terminal(plan, order(plan, "press", {}, {}, "Mia"), SimpleNamespace(say=said.append), loop, loop)
         terminal.loop, terminal.started = loop, True
         terminal.ended = asyncio.get_running_loop().create_future()
         terminal.ended.set_result(0)
         terminal.interrupted("abort")
-        assert channel.drain(engine) == [] and capfd.readouterr().out == ""
+        assert channel.drain(engine) == [] and said == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
