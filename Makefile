@@ -1,16 +1,19 @@
 # make run     the main job: a simulated cell, a recipe, its batch record
 # make test    all tests            make check   lint, types, layers
 # make bench   the benchmarks       make lock    write the lock files anew
+# make environment    what edge needs, in .venv, and nothing run: for /opt/edge
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check lint types layers bench lock clean
+.PHONY: run environment test check lint types layers bench lock clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/edge run recipes/bottling/cell.yaml rinse-and-fill --simulate --answer label_ok=yes
+
+environment: $(VENV)/run.stamp
 
 test: $(VENV)/dev.stamp
 	@tests/services
