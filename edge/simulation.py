@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import secrets
 import signal
 import subprocess
 import sys
@@ -25,20 +26,21 @@ def simulated(cell: Cell, says: int | None = None) -> Generator[Cell]:
 
     What they say of themselves goes to this file descriptor, to standard output where none is given.
     """
+    # no folder around it: `hil up` takes away this file when it ends, also where edge was killed and takes away nothing
+    endpoints = Path(tempfile.gettempdir()) / f"edge-{secrets.token_hex(8)}.yaml"
     with tempfile.TemporaryFile() as complaint, contextlib.ExitStack() as running:
-        with tempfile.TemporaryDirectory(prefix="edge-") as folder:
-            endpoints = Path(folder) / "endpoints.yaml"
-            simulation = subprocess.Popen(
-                [sys.executable, "-m", "hil", "up", cell.path, "--endpoints", str(endpoints)],
-                stdin=subprocess.DEVNULL,
-                stdout=says,
-                stderr=complaint,
-                start_new_session=True,
-                preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
-            )
-            running.callback(_end, simulation)
-            _await(simulation, endpoints, complaint)
-            connected = _connected(cell, endpoints)
+        simulation = subprocess.Popen(
+            [sys.executable, "-m", "hil", "up", cell.path, "--endpoints", str(endpoints)],
+            stdin=subprocess.DEVNULL,
+            stdout=says,
+            stderr=complaint,
+            start_new_session=True,
+            preexec_fn=_end_with_us,  # noqa: PLW1509 - this process has one thread
+        )
+        running.callback(_end, simulation)
+        _await(simulation, endpoints, complaint)
+        connected = _connected(cell, endpoints)
+        endpoints.unlink(missing_ok=True)
         yield connected
 
 

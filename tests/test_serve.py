@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import BOTTLING, Plcs, Served, alive, descendants, edge, process_name, running, until
+from tests.processes import BOTTLING, Plcs, Running, Served, alive, descendants, edge, process_name, running, until
 
 PROCESSES = {"edge-loop", "edge-modbus", "edge-s7", "edge-opcua", "edge-recorder", "edge-api"}
 
@@ -213,3 +213,16 @@ def test_a_device_that_does_not_answer_leaves_the_rest_running(tmp_path: Path) -
             until(lambda: "conveyor: " in daemon.said, "a line that names the conveyor")
             status, body = daemon.post("/api/batches", {"recipe": "rinse-and-fill", "parameters": {}})
             assert status == 409 and "conveyor" in body["error"]
+
+
+def test_edge_killed_while_its_simulated_plcs_start_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    monkeypatch.setenv("TMPDIR", str(left))
+    command = ["-m", "edge", "serve", BOTTLING, "--simulate", "--state", tmp_path / "state", "--listen", "127.0.0.1:0"]
+    with running(Running(command, tmp_path / "serve.log")) as daemon:
+        until(lambda: {"hil-up", "hil-mixer"} & set(descendants(daemon.pid)), "simulated PLCs that start")
+        below = descendants(daemon.pid)
+        os.kill(daemon.pid, signal.SIGKILL)
+        until(lambda: not any(alive(pid) for pid in below.values()), "their end")
+    assert list(left.iterdir()) == []
