@@ -166,6 +166,9 @@ class View:
     def _hear(self, cycle: int) -> None:
         if not self.alive or cycle < self.cycle:
             self.incomplete = True
+        elif (missed := cycle - self.cycle) > self.plan.cycles(self.plan.cell.silence_ns / 1e9):
+            for batch in self.batches.values():  # the loop stood still: it holds them, and counts this for no step
+                batch.at += missed
         self.alive = True
         self.cycle = cycle
 

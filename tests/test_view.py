@@ -255,6 +255,18 @@ def test_the_clock_of_a_step_stands_while_the_batch_is_held(watch):
     assert abs(watch.view.seconds(batch, step) - (engine.clock - engine.body.since) / 100) < 0.1
 
 
+def test_what_the_loop_stood_still_counts_for_no_step(watch):
+    watch.start()
+    watch.run(100)
+    watch.loop.cycle += 90
+    watch.run(4)
+    batch = watch.view.batches["B1"]
+    assert batch.state == "held" and not watch.view.incomplete
+    (step,) = batch.steps.values()
+    engine = watch.loop.engine.state.batches["B1"]
+    assert abs(watch.view.seconds(batch, step) - (engine.clock - engine.body.since) / 100) < 0.1
+
+
 def test_a_snapshot_gives_the_same_as_the_events_did(watch):
     watch.start(volume=10)
     watch.loop.put(mixer__level=12.0)
