@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -66,16 +67,16 @@ class Read(Case):
     """A round takes this part of the seconds that were asked for: short, as it has the processor for itself."""
     requests = 1
 
+    @abstractmethod
     def servers(self) -> Servers:
         """Raises Unavailable."""
-        raise NotImplementedError
 
-    def reader(self, stack: contextlib.ExitStack, where: Any) -> Reader:
-        raise NotImplementedError
+    @abstractmethod
+    def reader(self, stack: contextlib.ExitStack, where: Any) -> Reader: ...
 
+    @abstractmethod
     def client(self, where: Any) -> Program:
         """Raises Unavailable."""
-        raise NotImplementedError
 
     def begin(self, stack: contextlib.ExitStack) -> None:
         self.readers: list[Reader] = []
