@@ -115,6 +115,10 @@ def _add_cell(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--simulate", action="store_true", help="with simulated PLCs that are started for it")
+
+
 def _add_state(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--state",
@@ -155,7 +159,7 @@ def _add_run(commands: "_Commands[Parser]") -> None:
         help="the answer to the question that the recipe asks `into: NAME` (again for more)",
     )
     run.add_argument("--by", default="", metavar="NAME", help="who runs it, for the record (default: your login name)")
-    run.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
+    _add_simulate(run)
     _add_state(run)
 
 
@@ -180,7 +184,7 @@ def _add_serve(commands: "_Commands[Parser]") -> None:
     serve.add_argument(
         "--listen", default="127.0.0.1:8088", metavar="HOST:PORT", help="where the page is (default: %(default)s)"
     )
-    serve.add_argument("--simulate", action="store_true", help="against simulated PLCs that are started for it")
+    _add_simulate(serve)
     serve.add_argument(
         "--core",
         type=_core,
@@ -235,7 +239,7 @@ def _add_tags(commands: "_Commands[Parser]") -> None:
     )
     _add_cell(tags)
     tags.add_argument("--once", action="store_true", help="read once and end")
-    tags.add_argument("--simulate", action="store_true", help="at simulated PLCs that are started for it")
+    _add_simulate(tags)
     _add_format(tags)
     tags.add_argument(
         "--set",
