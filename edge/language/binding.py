@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
 from edge.language import grammar, recipe
 from edge.language.cell import Tag, outside, whole
 from edge.language.expression import Compiled, Scope, Type, compile_expression
@@ -18,38 +20,42 @@ Written = tuple[str, bool, Type | None, str | None]
 """An expression as it is written (text, and whether in quotes), and what is expected of it (type, name of the unit)."""
 
 
+class Context(msgspec.Struct, frozen=True):
+    """What the names of one recipe mean.
+
+    `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
+    recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `known` are
+    expressions that were compiled before, for any recipe of the cell: those without variables mean the same in each.
+    """
+
+    plan: Plan
+    scope: Scope
+    variables: Sequence[str]
+    choices: Mapping[int, Sequence[str]]
+    owned: Collection[int]
+    broken: frozenset[str]
+    known: dict[Written, Compiled]
+
+
 class Binding:
     """Compiles the expressions and levels of one recipe against its cell.
 
-    `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
-    recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `reads` are
-    the expressions that were compiled, with the places where they stand. `known` are expressions that were compiled
-    before, for any recipe of the cell: those without variables mean the same in each.
+    `reads` are the expressions that were compiled, with the places where they stand.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        scope: Scope,
-        variables: Sequence[str],
-        choices: Mapping[int, Sequence[str]],
-        owned: Collection[int],
-        broken: frozenset[str],
-        known: dict[Written, Compiled],
-        problems: Problems,
-    ) -> None:
-        self.plan = plan
-        self.scope = scope
-        self.variables = variables
-        self.choices = choices
-        self.owned = owned
-        self.broken = broken
-        self.known = known
+    def __init__(self, context: Context, problems: Problems) -> None:
+        self.plan = context.plan
+        self.scope = context.scope
+        self.variables = context.variables
+        self.choices = context.choices
+        self.owned = context.owned
+        self.broken = context.broken
+        self.known = context.known
         self.problems = problems
         self.used: set[int] = set()
         self.variables_read: set[int] = set()
         self.reads: list[tuple[Node, Compiled]] = []
-        self._tags = {tag.name: tag for tag in plan.cell.tags}
+        self._tags = {tag.name: tag for tag in self.plan.cell.tags}
 
     # Expressions.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.language import recipe, shape, units
-from edge.language.binding import Written
+from edge.language.binding import Context, Written
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
 from edge.language.program import Interlock, Parameter, Plan, Recipe
@@ -36,7 +36,7 @@ class Master:
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
         variables, choices = self._variables()
         self.names = tuple(variables)
-        self.compiler = Compiler(
+        context = Context(
             plan,
             scope.with_variables(variables),
             self.names,
@@ -44,8 +44,8 @@ class Master:
             self._owned(broken),
             broken | self._broken() - set(variables),
             known,
-            problems,
         )
+        self.compiler = Compiler(context, problems)
 
     def compile(self, path: Path) -> Recipe:
         """The recipe; it is whole where no problem was found."""

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edge.language import recipe, shape, source, trial_file
-from edge.language.binding import Binding, Written
+from edge.language.binding import Binding, Context, Written
 from edge.language.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.language.expression import Compiled, from_cell
 from edge.language.master import Master
@@ -172,16 +172,8 @@ class _Workshop:
         """An equipment phase, whose conditions read the tags of its own unit."""
         cell = self.file.cell
         unit = name.partition(".")[0]
-        binding = Binding(
-            self.plan,
-            self.scope,
-            (),
-            {},
-            range(len(cell.devices)),
-            frozenset(self.broken),
-            {},
-            self.problems,
-        )
+        context = Context(self.plan, self.scope, (), {}, range(len(cell.devices)), frozenset(self.broken), {})
+        binding = Binding(context, self.problems)
         found: dict[str, Compiled | None] = {}
         for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
             compiled = found[key] = binding.condition(node)

@@ -3,15 +3,15 @@
 What only the whole recipe shows (branches that write the same tag, answers that are used too early) is in `flow.py`.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from edge.language import recipe
-from edge.language.binding import Binding, Written
-from edge.language.expression import Compiled, Scope
-from edge.language.program import Block, Branch, Code, Entry, Plan, Prompt, Repeat, Run, Step
+from edge.language.binding import Binding, Context
+from edge.language.expression import Compiled
+from edge.language.program import Block, Branch, Code, Entry, Prompt, Repeat, Run, Step
 from edge.language.recipe import Kind
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.units import NONE
@@ -31,20 +31,10 @@ class Compiler(Binding):
     `made` has the steps by index, in the order of the file; where problems were found they may lack parts.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        scope: Scope,
-        variables: Sequence[str],
-        choices: Mapping[int, Sequence[str]],
-        owned: Collection[int],
-        broken: frozenset[str],
-        known: dict[Written, Compiled],
-        problems: Problems,
-    ) -> None:
-        super().__init__(plan, scope, variables, choices, owned, broken, known, problems)
+    def __init__(self, context: Context, problems: Problems) -> None:
+        super().__init__(context, problems)
         self.made: dict[int, Made] = {}
-        self._phases = {phase.name: index for index, phase in enumerate(plan.phases)}
+        self._phases = {phase.name: index for index, phase in enumerate(self.plan.phases)}
         self._count = 0
         self._handler = ""
         self._kinds: dict[Kind, Callable[[recipe.Step], dict[str, Any]]] = {

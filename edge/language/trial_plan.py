@@ -7,7 +7,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language import nodes, shape, units
-from edge.language.binding import Binding
+from edge.language.binding import Binding, Context
 from edge.language.cell import Tag, outside, whole
 from edge.language.checker import Symbol, Type
 from edge.language.expression import Compiled, Scope
@@ -73,7 +73,7 @@ class _Compiling:
         asked = [prompt for prompt in self.prompts.values() if prompt.kind == "choice"]
         choices |= {prompt.into: prompt.answers for prompt in asked if prompt.into is not None}
         devices = range(len(self.plan.cell.devices))
-        return Binding(self.plan, scope, names, choices, devices, self.broken, {}, self.problems)
+        return Binding(Context(self.plan, scope, names, choices, devices, self.broken, {}), self.problems)
 
     def trial(self, name: str, form: TrialForm) -> Trial:
         parameters = {**self.parameters, **self._parameters(form)}
