@@ -64,7 +64,7 @@ def _check(chosen: argparse.Namespace) -> int:
 
 def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan | None":
     """The plan of the chosen cell with these recipes (None: all); None after its problems have been printed."""
-    from edge.language.cell import cell_file
+    from edge.language.cell_file import cell_file
     from edge.language.plan import load_plan
     from edge.language.report import report
     from edge.language.source import Problems
@@ -80,7 +80,7 @@ def _load(chosen: argparse.Namespace, recipes: list[str] | None = None) -> "Plan
 
 def _load_cell(chosen: argparse.Namespace) -> "Cell | None":
     """The chosen cell without its recipes, which may still be in the making; None after its problems were printed."""
-    from edge.language.cell import apply_endpoints, cell_file, load_cell
+    from edge.language.cell_file import apply_endpoints, cell_file, load_cell
     from edge.language.report import report
     from edge.language.source import Problems
 
@@ -169,7 +169,7 @@ def _print_record(chosen: argparse.Namespace, batch: str | None) -> int:
 def _record_directory(chosen: argparse.Namespace) -> Path:
     """Where the record is: as said, that of the named cell, or the only one that there is."""
     from edge import record
-    from edge.language.cell import cell_file
+    from edge.language.cell_file import cell_file
 
     if chosen.state or os.environ.get("STATE_DIRECTORY"):
         return _base(chosen.state)

@@ -12,7 +12,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import IO
 
-from edge.language.cell import Cell, apply_endpoints
+from edge.language.cell import Cell
+from edge.language.cell_file import apply_endpoints
 from edge.language.report import report
 from edge.language.source import Problems
 from edge.lock import CannotStart

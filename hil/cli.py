@@ -98,7 +98,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _up(options: argparse.Namespace) -> int:
-    from edge.language.cell import cell_file, load_cell
+    from edge.language.cell_file import cell_file, load_cell
     from edge.language.report import report
     from edge.language.source import Problems
     from hil.plant_file import load_plant

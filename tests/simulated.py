@@ -9,7 +9,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.language.cell import Cell, load_cell
+from edge.language.cell import Cell
+from edge.language.cell_file import load_cell
 from edge.language.report import report
 from edge.language.source import Problems
 from hil.modbus_plc import ModbusPlc

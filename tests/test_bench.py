@@ -10,7 +10,7 @@ import pytest
 
 from drivers.driver import Point
 from drivers.value import TYPES
-from edge.language.cell import load_cell
+from edge.language.cell_file import load_cell
 from edge.language.plan import load_plan
 from edge.language.report import report
 from edge.language.source import Problems

@@ -9,7 +9,8 @@ import pytest
 from drivers.driver import AddressError, Point
 from drivers.identity import Secret
 from drivers.value import Scale
-from edge.language.cell import CellFile, apply_endpoints, beats, load_cell, outside
+from edge.language.cell import beats, outside
+from edge.language.cell_file import CellFile, apply_endpoints, load_cell
 from edge.language.report import report
 from edge.language.source import Problem, Problems
 

@@ -14,7 +14,7 @@ from drivers.modbus_settings import Serial, TlsSettings
 from edge import arguments
 from edge.engine.states import COMMANDS, TABLE
 from edge.language import recipe, units
-from edge.language.cell import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
+from edge.language.cell_file import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
 from edge.language.plan import PLANT, check
 from edge.language.report import report
 from edge.language.shape import keys

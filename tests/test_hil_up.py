@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from drivers import driver
 from drivers.value import TYPES, Scale, is_good
 from edge import channel
-from edge.language.cell import Tag, apply_endpoints, load_cell
+from edge.language.cell import Tag
+from edge.language.cell_file import apply_endpoints, load_cell
 from edge.language.plant import raw
 from edge.language.report import report
 from edge.language.source import Problems

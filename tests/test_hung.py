@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.language.cell import load_cell
+from edge.language.cell_file import load_cell
 from edge.language.report import report
 from edge.language.source import Problems
 from tests.processes import BOTTLING, Plcs, Served, running, until

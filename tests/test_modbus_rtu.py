@@ -24,7 +24,7 @@ from drivers.modbus_rtu import MOST, RtuCodec, crc, frame, silence_s
 from drivers.modbus_settings import ModbusSettings, Serial
 from drivers.serial_line import SerialLine
 from drivers.value import BAD_CONFIGURATION, BAD_NO_COMMUNICATION, BAD_TIMEOUT, GOOD, parse_type
-from edge.language.cell import apply_endpoints, load_cell
+from edge.language.cell_file import apply_endpoints, load_cell
 from edge.language.source import Problems
 from hil.modbus_plc import ModbusPlc
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from drivers.value import TYPES, Scale, Value
 from edge.language import plant
-from edge.language.cell import Cell, Device, Tag, load_cell
+from edge.language.cell import Cell, Device, Tag
+from edge.language.cell_file import load_cell
 from edge.language.source import Problems
 from hil.cli import main
 from hil.controllers import ModbusController, OpcUaController, S7Controller, Span

@@ -10,7 +10,7 @@ import msgspec
 
 from edge.language import recipe, shape, source, trial_file
 from edge.language.binding import Binding, Context, Written
-from edge.language.cell import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
+from edge.language.cell_file import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
 from edge.language.expression import Compiled, from_cell
 from edge.language.master import Master
 from edge.language.plant import Plant, load_plant
@@ -30,7 +30,7 @@ def load_plan(
 ) -> Plan | None:
     """The cell of this file with the recipes of its folder (those named, or all), or None with every problem reported.
 
-    `endpoints` takes the place of the devices' connection settings (`edge.language.cell.apply_endpoints`).
+    `endpoints` takes the place of the devices' connection settings (`edge.language.cell_file.apply_endpoints`).
     """
     before = problems.errors
     workshop = _open(Path(cell), problems)

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from drivers import driver
 from edge.language import recipe, shape, trial_file
-from edge.language.cell import CellForm, DeviceForm
+from edge.language.cell_file import CellForm, DeviceForm
 from edge.language.recipe import RecipeFile, Repeat, Step, Way
 from edge.language.trial_file import Expectation, Happening, TrialFile
 
