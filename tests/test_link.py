@@ -25,8 +25,8 @@ from drivers.value import (
     BAD_NOT_CONNECTED,
     BAD_TIMEOUT,
 )
+from tests.listening import Peer, listening
 
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONG_S = 30.0
 SHORT_S = 0.15
 HEAD = struct.Struct(">HH")
@@ -76,29 +76,8 @@ async def mute(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> N
 
 
 @contextlib.asynccontextmanager
-async def serving(peer: Peer) -> AsyncIterator[int]:
-    """The peer on a free port; every connection is ended with it."""
-    writers: set[asyncio.StreamWriter] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            await peer(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
-        await server.wait_closed()
-
-
-@contextlib.asynccontextmanager
 async def linked(peer: Peer, *, timeout_s: float = LONG_S, depth: int = 1) -> AsyncIterator[Link]:
-    async with serving(peer) as port:
+    async with listening(peer) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=timeout_s, depth=depth)
         await link.connect()
         try:
@@ -305,7 +284,7 @@ async def test_connecting_is_one_attempt_for_all() -> None:
         made += 1
         await echo(reader, writer)
 
-    async with serving(counting) as port:
+    async with listening(counting) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         await asyncio.gather(*(link.connect() for _ in range(10)))
         await link.connect()
@@ -330,7 +309,7 @@ async def test_the_handshake_comes_before_every_other_request() -> None:
         await link.request(b"are you there")
 
     early: list[asyncio.Task[DeviceError]] = []
-    async with serving(noting) as port:
+    async with listening(noting) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         await asyncio.gather(link.connect(greet), link.connect(greet))
         await link.request(b"work")
@@ -344,7 +323,7 @@ async def test_a_handshake_that_fails_leaves_no_connection() -> None:
         await link.request(b"hello")
         raise DeviceError("the rack is wrong", "look at it", status=BAD_NO_COMMUNICATION)
 
-    async with serving(echo) as port:
+    async with listening(echo) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         error = await refusal(link.connect(refused))
         assert error.text == "the rack is wrong"
@@ -358,7 +337,7 @@ async def test_a_handshake_that_is_not_answered_breaks_the_deadline_of_connectin
     async def greet(link: Link) -> None:
         await link.request(b"hello", timeout_s=LONG_S)
 
-    async with serving(mute) as port:
+    async with listening(mute) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=SHORT_S)
         error = await refusal(link.connect(greet))
         assert error.status == BAD_TIMEOUT
@@ -366,7 +345,7 @@ async def test_a_handshake_that_is_not_answered_breaks_the_deadline_of_connectin
 
 
 async def test_a_caller_who_goes_away_does_not_end_the_attempt_of_the_others() -> None:
-    async with serving(echo) as port:
+    async with listening(echo) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         first, second = asyncio.create_task(link.connect()), asyncio.create_task(link.connect())
         await asyncio.sleep(0)
@@ -380,7 +359,7 @@ async def test_closing_ends_an_attempt_and_fails_what_waits() -> None:
     async def greet(link: Link) -> None:
         await link.request(b"hello")
 
-    async with serving(mute) as port:
+    async with listening(mute) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S)
         attempt = asyncio.create_task(link.connect(greet))
         await asyncio.sleep(0)
@@ -469,7 +448,7 @@ ASKED = [f"letter {number}".encode() for number in range(16)]
 async def probing(peer: Pipelined, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
     """A link that finds its depth out, on a machine where any depth pays."""
     monkeypatch.setattr(depth, "GAIN", 0.0)
-    async with serving(peer) as port:
+    async with listening(peer) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S, depth="auto")
         await link.connect()
         try:
@@ -559,7 +538,7 @@ async def test_a_write_that_is_not_answered_during_a_trial_is_not_sent_again(mon
                 writer.write(HEAD.pack(key, len(payload)) + payload)
 
     monkeypatch.setattr(depth, "GAIN", 0.0)
-    async with serving(no_writes) as port:
+    async with listening(no_writes) as port:
         link = Link(Tcp("127.0.0.1", port), Letters(), timeout_s=LONG_S, depth="auto")
         await link.connect()
         for _ in range(depth.ROUNDS):

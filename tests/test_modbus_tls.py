@@ -31,6 +31,7 @@ from drivers.value import (
     parse_type,
 )
 from hil.modbus_plc import ModbusPlc, Session
+from tests.listening import listening
 
 LONG_S = 30.0
 POINTS = [Point(f"device.{at}", f"holding:{at}", parse_type("uint16"), writable=True) for at in range(3)]
@@ -101,25 +102,14 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 async def serving(context: ssl.SSLContext) -> AsyncIterator[int]:
     """A Modbus device behind TLS. Gives its port."""
     plc = ModbusPlc("device", POINTS, ModbusSettings(host=""))
-    writers: set[asyncio.StreamWriter] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         session = Session({1: plc.memory})
-        with contextlib.suppress(OSError):
-            while data := await reader.read(4096):
-                writer.write(session.feed(data))
-        writers.discard(writer)  # Python 3.11.2 knows no abort after a close
-        writer.close()
+        while data := await reader.read(4096):
+            writer.write(session.feed(data))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in writers:
-            writer.transport.abort()
-        await server.wait_closed()
+    async with listening(peer, context) as port:
+        yield port
 
 
 async def used(settings: ModbusSettings) -> list[Any]:
