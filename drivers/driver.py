@@ -12,6 +12,10 @@ File = Annotated[str, msgspec.Meta(extra={"path": True})]
 """A path among a driver's settings: relative to the file that names it, and made absolute when that is read."""
 
 
+MAX_AGE_S = 0.5
+"""How old a value may be where the cell says nothing: a packet lost on the way is sent again within (Linux: 200 ms)."""
+
+
 class Point(msgspec.Struct, frozen=True):
     """A tag as a driver sees it: where it is at the device and how its bytes lie. Values here are raw (unscaled)."""
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from drivers import identity, opcua_codec, opcua_wire
-from drivers.driver import DeviceError, File
+from drivers.driver import MAX_AGE_S, DeviceError, File
 from drivers.identity import Identity, Secret
 from drivers.link import FramingError
 from drivers.opcua_codec import Request, ServiceFault
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_PORT = 4840
-MAX_AGE_S = 0.5  # what a cell has where it says nothing
 SESSION_MS = 20_000  # a session that edge lost ends at the server after this: reconnecting does not use them up
 CHANNEL_MS = 3_600_000
 _KEY_S = 60  # making a key takes seconds on a small machine

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from drivers.driver import Point
+from drivers.driver import MAX_AGE_S, Point
 from drivers.value import DataType, Scale, Value, to_raw
 
 
@@ -31,8 +31,7 @@ class Tag(msgspec.Struct, frozen=True):
         return Point(self.name, self.address, self.type, self.writable, self.byte_order, self.word_order)
 
 
-MAX_AGE_NS = 500_000_000
-"""A packet that is lost on the way is sent again well within it (Linux: after 200 ms)."""
+MAX_AGE_NS = round(MAX_AGE_S * 1e9)
 
 
 class Device(msgspec.Struct, frozen=True):
