@@ -110,6 +110,13 @@ class Driver(Protocol):
         """What the device offers; empty where its protocol cannot tell."""
         ...
 
+    async def identify(self) -> Mapping[str, str]:
+        """What the device says of itself, by name (`vendor`, `product`, `version`…); empty where it does not tell.
+
+        Raises DeviceError when the device is lost.
+        """
+        ...
+
     async def close(self) -> None:
         """Ends session and connection within the deadline; never raises."""
         ...

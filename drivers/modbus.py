@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from drivers import modbus_codec as modbus
+from drivers import modbus_identity
 from drivers.blocks import Block, coalesce, unpacker
 from drivers.driver import DeviceError, Node, Point
 from drivers.link import shared
@@ -149,6 +150,20 @@ class ModbusDriver:
     async def browse(self) -> Sequence[Node]:
         """Nothing: a Modbus device cannot tell what its addresses are."""
         return ()
+
+    async def identify(self) -> Mapping[str, str]:
+        """Vendor, product, version: function 43/14, which many devices do not have. Not asked for in RTU frames."""
+        found: dict[str, str] = {}
+        first = 0
+        for _ in modbus_identity.NAMES if not self._settings.rtu else ():
+            payload = modbus_identity.request(self._settings.unit, first)
+            (answer,) = await self._ask([payload], timeout_s=self._settings.timeout)
+            texts, following = modbus_identity.parse(answer)
+            found |= texts
+            if following <= first:
+                break
+            first = following
+        return found
 
     async def close(self) -> None:
         """Gives the connection up; it is closed with its last device. Never raises."""

@@ -143,6 +143,15 @@ class OpcUaDriver:
         answers = await _attributes(session, [node for node, _ in found], asked, batch)
         return [self._described(node, path, *told) for (node, path), told in zip(found, answers, strict=True)]
 
+    async def identify(self) -> Mapping[str, str]:
+        """Vendor, product and version of the server (OPC 10000-5, 12.4 BuildInfo)."""
+        ua = library()
+        parts = {"vendor": "ManufacturerName", "product": "ProductName", "version": "SoftwareVersion"}
+        nodes = [ua.NodeId(getattr(ua.ObjectIds, f"Server_ServerStatus_BuildInfo_{part}")) for part in parts.values()]
+        answers = await _attributes(self._connected(), nodes, (ua.AttributeIds.Value,), self._nodes.batch)
+        texts = {name: _plain(answer) for name, (answer,) in zip(parts, answers, strict=True)}
+        return {name: text for name, text in texts.items() if isinstance(text, str) and text}
+
     async def close(self) -> None:
         session, self._session, self._subscription = self._session, None, None
         if session is not None:

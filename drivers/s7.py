@@ -4,6 +4,7 @@ Cyclic reads and writes go through our own codec. python-snap7 makes and reads t
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -40,6 +41,9 @@ SMALLEST_PDU = 112
 MOST_JOBS = 8
 """The most jobs at a time that is asked for: no S7 PLC grants more."""
 MAX_BROWSE_ANSWERS = 100
+_DATA_BLOCKS, _IDENTIFICATION = 0x41, 0x001C
+_PARTS = {1: "station", 2: "name", 3: "plant", 4: "vendor", 5: "serial number", 7: "product"}
+"""The records of a component identification by their indices."""
 
 _PUT_GET = (
     "in TIA Portal permit access with PUT/GET communication (properties of the CPU, Protection & Security, "
@@ -358,25 +362,51 @@ class S7Driver:
     async def browse(self) -> Sequence[Node]:
         """The data blocks, by their first bytes; empty where the PLC does not list them. Raises DeviceError."""
         protocol = await asyncio.to_thread(_snap7_protocol)
-        numbers: list[int] = []
-        request = protocol.build_list_blocks_of_type_request(0x41)
+        request = protocol.build_list_blocks_of_type_request(_DATA_BLOCKS)
+        listed = await self._userdata(protocol, request, (3, 2), protocol.parse_list_blocks_of_type_response)
+        numbers = sorted({number for part in listed for number in part})
+        return [Node(f"DB{number}.DBB0", "uint8", f"DB{number}", True) for number in numbers]
+
+    async def identify(self) -> Mapping[str, str]:
+        """Station, module, serial number… of the CPU (system status list 0x001C); empty where it is not permitted."""
+        protocol = await asyncio.to_thread(_snap7_protocol)
+        request = protocol.build_read_szl_request(_IDENTIFICATION, 0)
+        parts = await self._userdata(protocol, request, (4, 1), lambda answer: answer["data"]["data"])
+        return _identified(b"".join(parts))
+
+    async def _userdata(
+        self, protocol: Any, request: bytes, function: tuple[int, int], parse: Callable[[Any], T]
+    ) -> list[T]:
+        """What the parts of an answer hold, as far as they are understood. Raises DeviceError."""
+        found: list[T] = []
         for _ in range(MAX_BROWSE_ANSWERS):
             message = await self._link.request(request)
             try:
                 answer = protocol.parse_response(message)
-                numbers += protocol.parse_list_blocks_of_type_response(answer)
+                found.append(parse(answer))
                 more, sequence = answer["parameters"]["last_data_unit"], answer["parameters"]["sequence_number"]
             except Exception:  # the library raises what it likes on an answer that is none
                 break
             if not more:
                 break
-            request = protocol.build_userdata_followup_request(3, 2, sequence)
-        return [Node(f"DB{number}.DBB0", "uint8", f"DB{number}", True) for number in sorted(set(numbers))]
+            request = protocol.build_userdata_followup_request(*function, sequence)
+        return found
+
+
+def _identified(answer: bytes) -> dict[str, str]:
+    """The texts of a system status list 0x001C: its identifier and index, then the size and number of its records."""
+    if len(answer) < 8:
+        return {}
+    size, count = int.from_bytes(answer[4:6], "big"), int.from_bytes(answer[6:8], "big")
+    records = [answer[8 + size * place :][:size] for place in range(count)]
+    texts = {record[1]: record[2:].rstrip(b"\0 ").decode(errors="replace") for record in records if len(record) > 2}
+    return {_PARTS[number]: text for number, text in texts.items() if number in _PARTS and text}
 
 
 def _snap7_protocol() -> Any:
     from snap7.s7protocol import S7Protocol
 
+    logging.getLogger("snap7").setLevel(logging.CRITICAL)  # it warns of what is not permitted, which is no fault
     return S7Protocol()
 
 

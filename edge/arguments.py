@@ -62,6 +62,7 @@ def parser() -> Parser:
     _add_serve(commands)
     _add_test(commands)
     _add_tags(commands)
+    _add_browse(commands)
     _add_batches(commands)
     _add_schema(commands)
     return edge
@@ -249,6 +250,27 @@ def _add_tags(commands: "_Commands[Parser]") -> None:
         help="set an output, in the tag's unit or as in `2 1/s`, and wait until it is read back (again for more)",
     )
     _add_state(tags)
+
+
+def _add_browse(commands: "_Commands[Parser]") -> None:
+    browse = _add(
+        commands,
+        "browse",
+        "what a device says of itself and offers",
+        """
+        Asks a device who it is and what it offers, as lines for the cell file: the variables of an OPC UA server, the
+        data blocks of an S7 PLC. A Modbus device cannot tell its addresses. It talks to the device itself: one that
+        takes a single connection must not be in use.
+
+        Exit code: 0 it has answered; 1 it is not there, or the cell has no such device.
+        """,
+        """
+        edge browse recipes/bottling robot --simulate
+        """,
+    )
+    _add_cell(browse)
+    browse.add_argument("device", metavar="DEVICE", help="the device's name in the cell")
+    _add_simulate(browse)
 
 
 def _add_batches(commands: "_Commands[Parser]") -> None:

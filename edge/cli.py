@@ -147,6 +147,15 @@ def _tags(chosen: argparse.Namespace) -> int:
     return technician.run(look, state_directory(chosen.state, cell))
 
 
+def _browse(chosen: argparse.Namespace) -> int:
+    from edge import browse
+
+    cell = _load_cell(chosen)
+    if cell is None:
+        return EXIT_BAD_INPUT
+    return browse.run(cell, chosen.device, simulate=chosen.simulate)
+
+
 def _batches(chosen: argparse.Namespace) -> int:
     return _print_record(chosen, None)
 
@@ -240,6 +249,7 @@ _COMMANDS = {
     "serve": _serve,
     "test": _test,
     "tags": _tags,
+    "browse": _browse,
     "batches": _batches,
     "batch": _batch,
     "schema": _schema,

@@ -95,7 +95,7 @@ class ModbusController(msgspec.Struct, frozen=True, kw_only=True):
     functions: Annotated[
         tuple[Annotated[int, Meta(ge=1, le=127)], ...],
         Meta(description="The function codes that it knows; others are illegal functions (exception 1)."),
-    ] = (1, 2, 3, 4, 5, 6, 15, 16)
+    ] = (1, 2, 3, 4, 5, 6, 15, 16, 43)
     unmapped: Annotated[
         tuple[_Registers, ...],
         Meta(description="What it does not have, such as holding:40-47: illegal data addresses (exception 2)."),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from drivers import modbus_codec as modbus
+from drivers import modbus_identity
 from drivers.blocks import coalesce, unpacker
 from drivers.driver import Point
 from drivers.modbus_address import BIT_AREAS, READS, Place, field, place
@@ -12,6 +13,8 @@ from drivers.value import Value
 from hil.controllers import ModbusController, Span
 from hil.port import Port
 
+IDENTITY = {0: "edge", 1: "simulated", 2: "1"}
+"""What it says of itself: vendor, product code, version."""
 _READ_AREAS = {function: area for area, function in READS.items()}
 _READ_LIMITS = {area: modbus.MAX_READ_BITS if area in BIT_AREAS else modbus.MAX_READ_REGISTERS for area in READS}
 
@@ -39,6 +42,8 @@ class Memory:
             return self._write_one(function, data)
         if function in (modbus.WRITE_COILS, modbus.WRITE_REGISTERS):
             return self._write_many(function, data)
+        if function == modbus_identity.FUNCTION and data[:1] == b"\x0e":
+            return modbus_identity.answer(0, IDENTITY)[2:]
         raise Refused(modbus.ILLEGAL_FUNCTION)
 
     def _read(self, area: str, data: bytes) -> bytes:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from drivers import modbus as driver_module
 from drivers import modbus_codec as modbus
+from drivers import modbus_identity
 from drivers.depth import Depth
 from drivers.driver import DeviceError, Point, find
 from drivers.modbus import ModbusDriver, ModbusSettings
@@ -739,13 +740,16 @@ async def test_a_port_of_another_protocol() -> None:
 
 
 async def test_the_driver_against_pymodbuss_server() -> None:
+    from pymodbus import ModbusDeviceIdentification
     from pymodbus.server import ModbusTcpServer
     from pymodbus.simulator import DataType, SimData, SimDevice
 
     bits = [SimData(0, count=100, values=False, datatype=DataType.BITS)]
     words = [SimData(0, count=300, values=7, datatype=DataType.REGISTERS)]
     device = SimDevice(1, simdata=(list(bits), list(bits), list(words), list(words)))
-    server = ModbusTcpServer(device, address=("127.0.0.1", 0))
+    told = {"VendorName": "Atelier", "ProductCode": "P1", "MajorMinorRevision": "2.5", "ProductName": "Press"}
+    identity = ModbusDeviceIdentification(info_name=told)
+    server = ModbusTcpServer(device, address=("127.0.0.1", 0), identity=identity)
     await server.serve_forever(background=True)
     assert server.transport is not None
     where = {"host": "127.0.0.1", "port": server.transport.sockets[0].getsockname()[1]}  # type: ignore[attr-defined]
@@ -758,6 +762,8 @@ async def test_the_driver_against_pymodbuss_server() -> None:
             assert {index: readings[index].value for index in values} == values
             assert readings[25].value == 7 and readings[-2].value == 7
             assert readings[-1].status == BAD_NODE_UNKNOWN and list(driver.troubles) == ["device.holding:300"]
+            identified = {"vendor": "Atelier", "code": "P1", "version": "2.5", "product": "Press"}
+            assert await driver.identify() == identified
     finally:
         await server.shutdown()
 
@@ -849,5 +855,16 @@ async def test_a_connection_to_nowhere() -> None:
         await driver.close()
 
 
-async def test_a_device_cannot_tell_what_it_offers() -> None:
-    assert await Device(SEVEN).driver.browse() == ()
+async def test_a_device_cannot_tell_what_it_offers_but_who_it_is() -> None:
+    async with simulated(CONVEYOR) as (plc, where), connected(where, CONVEYOR) as driver:
+        assert await driver.browse() == ()
+        assert await driver.identify() == {"vendor": "edge", "code": "simulated", "version": "1"}
+        plc.memory.functions.remove(modbus_identity.FUNCTION)
+        assert await driver.identify() == {}
+        assert set((await driver.scan()).statuses) == {GOOD}
+
+
+@given(st.binary(max_size=40), st.booleans())
+def test_any_answer_says_who_a_device_is_or_nothing(tail: bytes, begun: bool) -> None:
+    texts, following = modbus_identity.parse(b"\x01\x2b\x0e" + tail if begun else tail)
+    assert all(isinstance(text, str) for text in texts.values()) and 0 <= following <= 255

@@ -387,6 +387,7 @@ async def test_a_node_that_is_not_writable_says_so(plain):
 async def test_browsing_finds_addresses_that_can_be_used(plain):
     _, settings = plain
     async with connected(settings, POINTS) as device:
+        assert (await device.identify())["vendor"] == "FreeOpcUa"
         nodes = {node.name: node for node in await device.browse()}
     found = nodes["plain/program"]
     assert (found.address, found.type, found.writable) == ("nsu=urn:robot;i=7", "int32", True)

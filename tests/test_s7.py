@@ -685,3 +685,19 @@ async def test_lists_the_data_blocks_of_snap7s_server(
         assert (await driver.scan())[0].status == GOOD
     async with simulated(CELL_POINTS) as (_, settings), connected(settings, CELL_POINTS) as driver:
         assert await driver.browse() == []
+        assert await driver.identify() == {}
+
+
+def test_a_cpu_says_who_it_is() -> None:
+    """The C server of Snap7's answer to a read of the system status list 0x001C."""
+    texts = {1: "SNAP7-SERVER", 2: "CPU 315-2 PN/DP", 3: "", 4: "Original Siemens Equipment", 5: "S C-C2UR28922012"}
+    records = [bytes((0, number)) + text.encode().ljust(32, b"\0") for number, text in {**texts, 8: "MMC"}.items()]
+    answer = bytes.fromhex("001c00000022") + bytes((0, len(records))) + b"".join(records)
+    assert s7_driver._identified(answer) == {
+        "station": "SNAP7-SERVER",
+        "name": "CPU 315-2 PN/DP",
+        "vendor": "Original Siemens Equipment",
+        "serial number": "S C-C2UR28922012",
+    }
+    for cut in range(len(answer)):
+        assert s7_driver._identified(answer[:cut]).keys() <= {"station", "name", "vendor", "serial number"}
