@@ -307,6 +307,7 @@ class Fieldbus:
         self.scanned = asyncio.Event()
         self.heard_ns = now_ns()
         self.silent = False
+        self.protocol = protocol
         driver, connections = find(protocol), dict[str, object]()
         devices = [device for device in cell.devices if device.driver == protocol]
         self.stations: dict[int, Station] = {}
@@ -356,7 +357,7 @@ class Fieldbus:
         self.heard_ns = now_ns()
         self.phase.hear(*unpack_tick(tick))
         if self.silent:
-            log.warning("the loop is back")
+            log.warning("%s: the loop is back", self.protocol)
             self.silent = False
             self.tell(Hello("fieldbus"))
 
@@ -364,7 +365,7 @@ class Fieldbus:
         """Drives every output to failsafe when the loop has missed its cycles."""
         if not self.silent and now_ns() - self.heard_ns > self.cell.silence_ns:
             self.silent = True
-            log.warning("the loop is silent: outputs go to failsafe")
+            log.warning("%s: the loop is silent: outputs go to failsafe", self.protocol)
             self.failsafe()
 
     def failsafe(self) -> None:
