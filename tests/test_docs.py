@@ -26,7 +26,7 @@ from tests.documents import PAGES, ROOT, Block, blocks
 from tests.served import Served, wait_for
 
 BOTTLING = ROOT / "recipes" / "bottling"
-CELL_PAGE, RECIPE_PAGE, OPERATE_PAGE = (ROOT / "docs" / name for name in ("cell.md", "recipe.md", "operate.md"))
+CELL_PAGE, RECIPE_PAGE, OPERATE_PAGE = (ROOT / "docs" / name for name in ("cell.md", "recipes.md", "operate.md"))
 
 # An example may be a part: what a whole file needs besides is put behind it.
 REST = {
