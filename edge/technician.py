@@ -196,7 +196,7 @@ def _seen_by_daemon(state: dict[str, Any]) -> Seen:
 
 def _await_levels(url: str, settings: Settings) -> None:
     """Waits until the devices show what was set. Raises NotDone where they do not."""
-    from edge.engine.sequence import agrees
+    from edge.engine.fit import agrees
 
     until = time.monotonic() + READ_BACK_S
     while True:

@@ -6,10 +6,11 @@ from edge.batch import State
 from edge.engine import refusals, states, words
 from edge.engine.alarms import Alarms
 from edge.engine.control import Control
+from edge.engine.fit import fit
 from edge.engine.formula import check_answer, check_parameters
 from edge.engine.levels import Levels
 from edge.engine.refusals import Refused
-from edge.engine.sequence import Sequence, fit
+from edge.engine.sequence import Sequence
 from edge.language.program import Plan
 from edge.messages import Answered, Command, CommandDone, Event, TagSet
 

@@ -9,8 +9,9 @@ from drivers.value import Value
 from edge.batch import BatchState, BranchState, State
 from edge.engine import states, words
 from edge.engine.alarms import Alarms
+from edge.engine.fit import agrees
 from edge.engine.levels import Levels
-from edge.engine.sequence import Sequence, agrees
+from edge.engine.sequence import Sequence
 from edge.image import layouts
 from edge.language.program import Plan, Recipe, Texts
 from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged, StepEnded

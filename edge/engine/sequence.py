@@ -3,116 +3,22 @@
 A step is entered (its start goes to the record), begins once that is durable, acts, and is left. Pure, as the engine.
 """
 
-from collections.abc import Callable, Iterator
-
-import msgspec
+from collections.abc import Iterator
 
 from drivers.value import Value
-from edge.batch import BatchState, BranchState, State
-from edge.engine import refusals, words
-from edge.engine.refusals import Refused
-from edge.language.arithmetic import rounded
-from edge.language.cell import Tag
-from edge.language.program import Branch, Code, Level, Plan, Recipe, Repeat, Run, Step, Texts
-from edge.messages import Asked, Event, Recorded, StepEnded, StepStarted
-
-BLIND_S = 2.0
-"""So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
+from edge.batch import BranchState
+from edge.engine import words
+from edge.engine.acting import Acting, Fault
+from edge.engine.fit import agrees
+from edge.language.program import Branch, Repeat, Run, Step
+from edge.messages import StepEnded, StepStarted
 
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
 
 
-class Fault(msgspec.Struct, frozen=True):
-    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("": go on).
-
-    A batch has one alarm of each kind, or, where `step` is given, one for each step (by its index).
-    """
-
-    do: str
-    kind: str
-    say: Texts
-    tag: str = ""
-    step: int | None = None
-
-    def key(self, batch: str) -> str:
-        """The key of its alarm."""
-        return f"batch:{batch}:{self.kind}" + ("" if self.step is None else f":{self.step}")
-
-
-def fit(tag: Tag, value: Value, *, calculated: bool = False) -> Value:
-    """A value as `tag` can have it: whole for an integer type, within range. Raises Refused.
-
-    What was `calculated` is rounded for an integer type, a half away from zero.
-    """
-    kind = tag.type.kind
-    if kind in ("bool", "string"):
-        if isinstance(value, bool) != (kind == "bool") or isinstance(value, str) != (kind == "string"):
-            raise _misfit(tag, value, refusals.IS_BOOL if kind == "bool" else refusals.IS_TEXT)
-        if isinstance(value, str) and len(value.encode()) > tag.type.size:
-            raise _misfit(tag, value, refusals.longest(tag.type.size))
-        return value
-    if isinstance(value, bool | str):
-        raise _misfit(tag, value, refusals.IS_NUMBER)
-    low, high = tag.low, tag.high
-    if low is None and tag.scale is None:
-        low = tag.type.low
-    if high is None and tag.scale is None:
-        high = tag.type.high
-    if not _between(low, value, high):
-        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
-    fitted = rounded(value) if kind == "int" and tag.scale is None else float(value)
-    if not _between(low, fitted, high):
-        raise _misfit(tag, value, refusals.span(low, high, tag.unit))
-    if fitted != value and not calculated:
-        raise _misfit(tag, value, refusals.IS_WHOLE)
-    return fitted
-
-
-def _between(low: float | None, value: float, high: float | None) -> bool:
-    return (low is None or low <= value) and (high is None or value <= high)
-
-
-def _misfit(tag: Tag, value: Value, wanted: Texts) -> Refused:
-    return Refused(words.value_refused(tag.name, value, wanted))
-
-
-def agrees(tag: Tag, value: Value | None, level: Value | None) -> bool:
-    """Whether a value read back is this level, as far as the tag's raw type can tell them apart."""
-    if value is None or level is None or isinstance(level, bool | str) or isinstance(value, bool | str):
-        return value is not None and value == level
-    step = 0.0
-    if tag.type.kind == "int":
-        scale = tag.scale
-        step = abs((scale.high - scale.low) / (scale.raw_high - scale.raw_low)) if scale is not None else 0.5
-    return abs(value - level) <= max(step, 1e-6 * abs(level))
-
-
-class Sequence:
-    """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs.
-
-    `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
-    whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
-    unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
-    is the cell's cycles, since its batch stands still.
-    """
-
-    def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
-        self.plan = plan
-        self.recipe = recipe
-        self.state = state
-        self.batch = batch
-        self.steps = recipe.steps
-        self.values = state.values
-        self.variables = batch.variables
-        self.emit = emit
-        self.faults: list[Fault] = []
-        self.mended: list[Fault] = []
-        self.blind: list[int] = []
-        self.blind_limit = plan.cycles(BLIND_S)
-        self.touched: set[int] = set()
-        self.handling = False
-        self.clock = 0
+class Sequence(Acting):
+    """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs."""
 
     def run(self, *, handler: bool = False) -> bool:
         """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
@@ -218,73 +124,6 @@ class Sequence:
         if step.ask is not None:
             self._ask(step, branch)
         return True
-
-    def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
-        """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
-        found: dict[int, Value] = {}
-        for level in levels:
-            value = level.value
-            if callable(value):
-                value = value(self.values, self.variables)
-            if value is None:
-                return None
-            try:
-                found[level.tag] = fit(self.plan.cell.tags[level.tag], value, calculated=True)
-            except Refused as refused:
-                self.faults.append(
-                    Fault("" if self.handling else "hold", "refused", refused.say, self.plan.cell.tags[level.tag].name)
-                )
-                return None
-        return found
-
-    def _cycles(self, amount: int | Code | None) -> int | None:
-        """A time in cycles; 0 where none is given, None while it is unknown."""
-        if not callable(amount):
-            return amount or 0
-        seconds = amount(self.values, self.variables)
-        return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
-
-    def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
-        branch.during = {**branch.during, **levels}
-        self.batch.during.update(levels)
-        self.touched.update(levels)
-
-    def _take_back(self, branch: BranchState) -> None:
-        for tag in branch.during:
-            self.batch.during.pop(tag, None)
-        self.touched.update(branch.during)
-        branch.during = {}
-
-    def _record(self, step: Step) -> bool:
-        """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
-        values = [entry.value(self.values, self.variables) for entry in step.record]
-        if None in values and not self.handling:
-            return False
-        for entry, value in zip(step.record, values, strict=True):
-            if value is not None:
-                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
-        return True
-
-    def _ask(self, step: Step, branch: BranchState) -> None:
-        ask = step.ask
-        assert ask is not None
-        branch.prompt = self.state.next_prompt
-        self.state.next_prompt += 1
-        name = "" if ask.into is None else self.recipe.variables[ask.into]
-        asked = Asked(
-            self.batch.batch,
-            branch.prompt,
-            step.index,
-            ask.say,
-            ask.kind,
-            name,
-            ask.answers,
-            ask.unit,
-            ask.low,
-            ask.high,
-        )
-        self.batch.prompts[branch.prompt] = asked
-        self.emit(asked)
 
     def _over(self, step: Step, branch: BranchState) -> bool | None:
         """Whether the active step has done its work (None: unknown); runs the branches inside it."""

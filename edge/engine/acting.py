@@ -1,0 +1,126 @@
+"""What a step of a batch gives while it is active: levels of outputs, questions, values for the record."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from drivers.value import Value
+from edge.batch import BatchState, BranchState, State
+from edge.engine.fit import fit
+from edge.engine.refusals import Refused
+from edge.language.program import Code, Level, Plan, Recipe, Step, Texts
+from edge.messages import Asked, Event, Recorded
+
+BLIND_S = 2.0
+"""So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What went wrong in a step: the alarm to raise, and what the batch must `do` ("": go on).
+
+    A batch has one alarm of each kind, or, where `step` is given, one for each step (by its index).
+    """
+
+    do: str
+    kind: str
+    say: Texts
+    tag: str = ""
+    step: int | None = None
+
+    def key(self, batch: str) -> str:
+        """The key of its alarm."""
+        return f"batch:{batch}:{self.kind}" + ("" if self.step is None else f":{self.step}")
+
+
+class Acting:
+    """One batch, and what its active steps give.
+
+    `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
+    whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
+    unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
+    is the cell's cycles, since its batch stands still.
+    """
+
+    def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
+        self.plan = plan
+        self.recipe = recipe
+        self.state = state
+        self.batch = batch
+        self.steps = recipe.steps
+        self.values = state.values
+        self.variables = batch.variables
+        self.emit = emit
+        self.faults: list[Fault] = []
+        self.mended: list[Fault] = []
+        self.blind: list[int] = []
+        self.blind_limit = plan.cycles(BLIND_S)
+        self.touched: set[int] = set()
+        self.handling = False
+        self.clock = 0
+
+    def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
+        """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
+        found: dict[int, Value] = {}
+        for level in levels:
+            value = level.value
+            if callable(value):
+                value = value(self.values, self.variables)
+            if value is None:
+                return None
+            try:
+                found[level.tag] = fit(self.plan.cell.tags[level.tag], value, calculated=True)
+            except Refused as refused:
+                self.faults.append(
+                    Fault("" if self.handling else "hold", "refused", refused.say, self.plan.cell.tags[level.tag].name)
+                )
+                return None
+        return found
+
+    def _cycles(self, amount: int | Code | None) -> int | None:
+        """A time in cycles; 0 where none is given, None while it is unknown."""
+        if not callable(amount):
+            return amount or 0
+        seconds = amount(self.values, self.variables)
+        return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
+
+    def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
+        branch.during = {**branch.during, **levels}
+        self.batch.during.update(levels)
+        self.touched.update(levels)
+
+    def _take_back(self, branch: BranchState) -> None:
+        for tag in branch.during:
+            self.batch.during.pop(tag, None)
+        self.touched.update(branch.during)
+        branch.during = {}
+
+    def _record(self, step: Step) -> bool:
+        """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
+        values = [entry.value(self.values, self.variables) for entry in step.record]
+        if None in values and not self.handling:
+            return False
+        for entry, value in zip(step.record, values, strict=True):
+            if value is not None:
+                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
+        return True
+
+    def _ask(self, step: Step, branch: BranchState) -> None:
+        ask = step.ask
+        assert ask is not None
+        branch.prompt = self.state.next_prompt
+        self.state.next_prompt += 1
+        name = "" if ask.into is None else self.recipe.variables[ask.into]
+        asked = Asked(
+            self.batch.batch,
+            branch.prompt,
+            step.index,
+            ask.say,
+            ask.kind,
+            name,
+            ask.answers,
+            ask.unit,
+            ask.low,
+            ask.high,
+        )
+        self.batch.prompts[branch.prompt] = asked
+        self.emit(asked)
