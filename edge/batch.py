@@ -7,6 +7,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language.program import Texts
+from edge.language.rules import AlarmKind, Priority
 from edge.messages import Asked, DeviceReport
 
 
@@ -71,11 +72,23 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     blind: dict[int, int] = {}
 
 
+class Shelf(msgspec.Struct, frozen=True):
+    """An alarm is shelved: by whom, why, until which cycle."""
+
+    by: str
+    why: str
+    until: int
+
+
 class Alarm(msgspec.Struct, frozen=True):
-    """An alarm that is raised, or cleared and not yet acknowledged. `detail` is for a technician."""
+    """An alarm that is raised, or cleared and not yet acknowledged, or shelved. `detail` is for a technician.
+
+    The states of ISA-18.2: unacknowledged (active), acknowledged (active and acknowledged), returned to normal
+    unacknowledged (not active), shelved. One that is normal is not here.
+    """
 
     alarm: int
-    kind: str
+    kind: AlarmKind
     say: Texts
     cycle: int
     batch: str = ""
@@ -84,6 +97,10 @@ class Alarm(msgspec.Struct, frozen=True):
     detail: str = ""
     active: bool = True
     acknowledged: bool = False
+    priority: Priority = "medium"
+    key: str = ""
+    latch: bool = True
+    shelved: Shelf | None = None
 
 
 class State(msgspec.Struct):
@@ -91,7 +108,8 @@ class State(msgspec.Struct):
 
     `seen` is the cycle of each device's last frame, `reports` the last that was said of it, `manual` what a person has
     set on outputs that no batch owns, `acked` the last durable commit, `behind_since` the cycle since which a newer one
-    waits, `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one.
+    waits, `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one,
+    `unshelve` the cycle in which the next shelved alarm comes back (0: none is shelved).
     """
 
     cycle: int
@@ -111,3 +129,4 @@ class State(msgspec.Struct):
     next_commit: int = 1
     acked: int = 0
     behind_since: int = 0
+    unshelve: int = 0

@@ -9,6 +9,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language.program import Texts
+from edge.language.rules import AlarmKind, Priority
 
 MESSAGE = 0
 
@@ -39,9 +40,10 @@ class TagReport(msgspec.Struct, frozen=True, tag="tag"):
 
 
 class Command(msgspec.Struct, frozen=True, tag="command"):
-    """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set or
-    acknowledge; `id` comes back in CommandDone. Which other fields count depends on `do`; `cause` is for the record,
-    where there is more to say than who gave it. It is obeyed in the cycles from `since` to `until`; 0: in any.
+    """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set,
+    acknowledge, shelve or unshelve (ISA-18.2); `id` comes back in CommandDone. Which other fields count depends on
+    `do`; `cause` is for the record, where there is more to say than who gave it, `seconds` how long to shelve. It is
+    obeyed in the cycles from `since` to `until`; 0: in any.
     """
 
     id: int
@@ -55,6 +57,7 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     value: Value | None = None
     alarm: int = 0
     cause: str = ""
+    seconds: float = 0.0
     since: int = 0
     until: int = 0
 
@@ -162,18 +165,22 @@ class Answered(msgspec.Struct, frozen=True, tag="answered"):
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):
-    """`kind` is interlock, device-lost, timeout, no-value, refused, phase-failed, power-loss, stood-still or record.
+    """`kind` is an AlarmKind. `say` is for the operator; `detail` the driver's own text and hint, for a technician.
 
-    `say` is for the operator; `detail` is the driver's own text and hint, for a technician.
+    `key` names what has raised it: it is the same when that raises one again. One that does not `latch` needs no
+    acknowledgement to go.
     """
 
     alarm: int
-    kind: str
+    kind: AlarmKind
     say: Texts
     batch: str = ""
     device: str = ""
     tag: str = ""
     detail: str = ""
+    priority: Priority = "medium"
+    key: str = ""
+    latch: bool = True
 
 
 class AlarmChanged(msgspec.Struct, frozen=True, tag="alarm-changed"):
@@ -189,6 +196,22 @@ class AlarmCleared(msgspec.Struct, frozen=True, tag="alarm-cleared"):
 
 
 class AlarmAcknowledged(msgspec.Struct, frozen=True, tag="alarm-acknowledged"):
+    alarm: int
+    by: str
+
+
+class AlarmShelved(msgspec.Struct, frozen=True, tag="alarm-shelved"):
+    """A person takes an alarm off the list until a cycle, and says why (ISA-18.2, 11.7)."""
+
+    alarm: int
+    by: str
+    why: str
+    until: int
+
+
+class AlarmUnshelved(msgspec.Struct, frozen=True, tag="alarm-unshelved"):
+    """A shelved alarm is back on the list: `by` a person, or `edge` when its time is over."""
+
     alarm: int
     by: str
 
@@ -227,6 +250,8 @@ Event = (
     | AlarmChanged
     | AlarmCleared
     | AlarmAcknowledged
+    | AlarmShelved
+    | AlarmUnshelved
     | TagSet
     | CommandDone
 )

@@ -20,8 +20,16 @@ from edge.language.program import Texts
 FILE = "edge.db"
 """The batch record's name in the state directory."""
 
-VERSION = 2
+VERSION = 3
 """Of the schema; `PRAGMA user_version` of the file."""
+
+SHELVING = """
+-- A person has taken an alarm off the list; `until` is the cycle in which it comes back by itself.
+CREATE TABLE shelving (
+    run INTEGER NOT NULL, alarm INTEGER NOT NULL, cycle INTEGER NOT NULL, shelved INTEGER NOT NULL,
+    until INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, ended INTEGER, ended_by TEXT) STRICT;
+CREATE INDEX shelving_alarm ON shelving (run, alarm);
+"""
 
 UPGRADES = {
     1: """
@@ -29,6 +37,14 @@ BEGIN;
 ALTER TABLE state_change ADD COLUMN cause_say TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE alarm ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 2;
+COMMIT;
+""",
+    2: f"""
+BEGIN;
+ALTER TABLE alarm ADD COLUMN priority TEXT NOT NULL DEFAULT '';
+ALTER TABLE alarm ADD COLUMN key TEXT NOT NULL DEFAULT '';
+{SHELVING}
+PRAGMA user_version = 3;
 COMMIT;
 """,
 }
@@ -72,10 +88,10 @@ CREATE INDEX question_batch ON question (batch, prompt);
 CREATE TABLE alarm (
     run INTEGER NOT NULL, alarm INTEGER NOT NULL, cycle INTEGER NOT NULL, batch INTEGER REFERENCES batch,
     kind TEXT NOT NULL, say TEXT NOT NULL, device TEXT NOT NULL, tag TEXT NOT NULL,
-    raised INTEGER NOT NULL, cleared INTEGER, acknowledged INTEGER, who TEXT, detail TEXT NOT NULL DEFAULT '') STRICT;
+    raised INTEGER NOT NULL, cleared INTEGER, acknowledged INTEGER, who TEXT, detail TEXT NOT NULL DEFAULT '',
+    priority TEXT NOT NULL DEFAULT '', key TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX alarm_number ON alarm (run, alarm);
-CREATE INDEX alarm_batch ON alarm (batch);
-CREATE TABLE tag_set (
+CREATE INDEX alarm_batch ON alarm (batch);{SHELVING}CREATE TABLE tag_set (
     run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL, tag TEXT NOT NULL, value TEXT NOT NULL,
     who TEXT NOT NULL) STRICT;
 -- What a restart resumes from: each batch that has not ended, as its last commit left it.
@@ -128,7 +144,7 @@ class RecordedValue(msgspec.Struct, frozen=True):
 
 
 class AlarmEntry(msgspec.Struct, frozen=True):
-    """`detail` is what the driver said when it was raised."""
+    """`detail` is what the driver said when it was raised; `priority` is "" in records of an older edge."""
 
     kind: str
     say: Texts
@@ -139,6 +155,18 @@ class AlarmEntry(msgspec.Struct, frozen=True):
     acknowledged: datetime | None = None
     by: str | None = None
     detail: str = ""
+    priority: str = ""
+
+
+class Shelving(msgspec.Struct, frozen=True):
+    """An alarm was shelved, by whom and why; `ended_by` is `edge` where its time was over."""
+
+    say: Texts
+    shelved: datetime
+    by: str
+    why: str
+    ended: datetime | None = None
+    ended_by: str | None = None
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -181,6 +209,7 @@ class Batch(msgspec.Struct, frozen=True):
     steps: tuple[StepRun, ...] = ()
     states: tuple[StateChange, ...] = ()
     alarms: tuple[AlarmEntry, ...] = ()
+    shelvings: tuple[Shelving, ...] = ()
     questions: tuple[Question, ...] = ()
     values: tuple[RecordedValue, ...] = ()
     recipe_text: str = ""
@@ -306,9 +335,18 @@ def batch(path: Path, batch_id: str) -> Batch:
             steps=_of_batch(db, StepRun, "step", found),
             states=_of_batch(db, StateChange, "state_change", found),
             alarms=_of_batch(db, AlarmEntry, "alarm", found),
+            shelvings=_shelvings(db, found, version(db, path)),
             questions=_of_batch(db, Question, "question", found),
             values=_of_batch(db, RecordedValue, "recorded", found),
         )
+
+
+def _shelvings(db: sqlite3.Connection, number: int, file_version: int) -> tuple[Shelving, ...]:
+    """How the alarms of a batch were shelved; a file that an older edge wrote has nothing of it."""
+    if file_version < 3:
+        return ()
+    query = "SELECT say, shelving.* FROM shelving JOIN alarm USING (run, alarm) WHERE batch = ? ORDER BY shelving.rowid"
+    return tuple(_rows(db, Shelving, query, number))
 
 
 T = TypeVar("T")
@@ -342,7 +380,7 @@ def _seconds(ns: int) -> float:
 _READ: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     **{
         name: (name, _time)
-        for name in ("time", "started", "ended", "asked", "answered", "raised", "cleared", "acknowledged")
+        for name in ("time", "started", "ended", "asked", "answered", "raised", "cleared", "acknowledged", "shelved")
     },
     **{name: (name, msgspec.json.decode) for name in ("say", "cause_say", "value", "parameters")},
     "duration_ns": ("duration_s", _seconds),

@@ -10,7 +10,7 @@ import msgspec
 
 from drivers.value import display
 from edge.language.program import Texts
-from edge.record import AlarmEntry, Batch, Question, StateChange, StepRun, Summary, batch, batches
+from edge.record import AlarmEntry, Batch, Question, Shelving, StateChange, StepRun, Summary, batch, batches
 
 WIDTH = 100
 """Columns that the text keeps to."""
@@ -76,8 +76,13 @@ def as_text(record: Batch, language: str = "en", zone: tzinfo | None = None) -> 
         ),
         (
             "Alarms",
-            ("raised", "cleared", "acknowledged", "kind", "alarm"),
+            ("raised", "cleared", "acknowledged", "priority", "kind", "alarm"),
             [_alarm_row(one, clock, language) for one in record.alarms],
+        ),
+        (
+            "Shelved alarms",
+            ("shelved", "by", "back", "why", "alarm"),
+            [_shelving_row(one, clock, language) for one in record.shelvings],
         ),
     )
     for heading, columns, rows in sections:
@@ -139,7 +144,13 @@ def _alarm_row(alarm: AlarmEntry, clock: _Clock, language: str) -> tuple[str, ..
     cleared = clock.at(alarm.cleared) if alarm.cleared else "no"
     who = f"by {alarm.by}" if alarm.by else "no"
     say = _say(alarm.say, language)
-    return clock.at(alarm.raised), cleared, who, alarm.kind, f"{say} [{alarm.detail}]" if alarm.detail else say
+    text = f"{say} [{alarm.detail}]" if alarm.detail else say
+    return clock.at(alarm.raised), cleared, who, alarm.priority, alarm.kind, text
+
+
+def _shelving_row(shelving: Shelving, clock: _Clock, language: str) -> tuple[str, ...]:
+    back = f"{clock.at(shelving.ended)} by {shelving.ended_by}" if shelving.ended else "not yet"
+    return clock.at(shelving.shelved), shelving.by, back, shelving.why, _say(shelving.say, language)
 
 
 def _say(texts: Texts, language: str) -> str:

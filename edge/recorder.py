@@ -34,6 +34,8 @@ from edge.messages import (
     AlarmChanged,
     AlarmCleared,
     AlarmRaised,
+    AlarmShelved,
+    AlarmUnshelved,
     Answered,
     Asked,
     BatchRemoved,
@@ -126,9 +128,11 @@ class Record:
                 "ON CONFLICT DO UPDATE SET committed = max(committed, excluded.committed)",
                 (self.run, self.plan.cell.name, self.plan.cell.scan_ns, __version__, self.last),
             )
-            # An alarm of an earlier life of the loop ended with it.
-            ended = "UPDATE alarm SET cleared = ? WHERE cleared IS NULL AND run <> ?"
-            db.execute(ended, (time.time_ns(), self.run))
+            # An alarm of an earlier life of the loop ended with it, on the shelf or not.
+            now = time.time_ns()
+            db.execute("UPDATE alarm SET cleared = ? WHERE cleared IS NULL AND run <> ?", (now, self.run))
+            shelved = "UPDATE shelving SET ended = ?, ended_by = 'edge' WHERE ended IS NULL AND run <> ?"
+            db.execute(shelved, (now, self.run))
             db.executemany("INSERT OR IGNORE INTO recipe VALUES (?, ?, ?)", self._recipes)
             self._end_orphans(db)
             db.execute("COMMIT")
@@ -232,10 +236,11 @@ class Record:
                 )
             case AlarmRaised():
                 number = self._number(db, stamp, event.batch) if event.batch else None
-                texts = (event.kind, _json(event.say), event.device, event.tag, event.detail)
+                texts = (event.kind, _json(event.say), event.device, event.tag, event.detail, event.priority, event.key)
                 db.execute(
-                    "INSERT INTO alarm (run, cycle, raised, alarm, batch, kind, say, device, tag, detail) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO alarm "
+                    "(run, cycle, raised, alarm, batch, kind, say, device, tag, detail, priority, key) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (*stamp, event.alarm, number, *texts),
                 )
             case AlarmCleared():
@@ -244,6 +249,19 @@ class Record:
                 db.execute(
                     "UPDATE alarm SET acknowledged = ?, who = ? WHERE run = ? AND alarm = ?",
                     (at, event.by, run, event.alarm),
+                )
+            case AlarmShelved():
+                row = (*stamp, event.alarm, event.until, event.by, event.why)
+                db.execute(
+                    "INSERT INTO shelving (run, cycle, shelved, alarm, until, who, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+            case AlarmUnshelved():
+                db.execute(
+                    "UPDATE shelving SET ended = ?, ended_by = ? WHERE run = ? AND ended IS NULL AND alarm IN "
+                    "(SELECT one.alarm FROM alarm AS one JOIN alarm AS last USING (run, key) "
+                    "WHERE run = ? AND last.alarm = ?)",
+                    (at, event.by, run, run, event.alarm),
                 )
             case TagSet():
                 row = (*stamp, event.tag, _json(event.value), event.by)

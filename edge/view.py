@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value
-from edge.batch import Alarm, BatchState, BranchState, State
+from edge.batch import Alarm, BatchState, BranchState, Shelf, State
 from edge.devices import DeviceView, Json, iso
-from edge.engine import states, words
+from edge.engine import alarms, states, words
 from edge.engine.sequence import active
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
 from edge.language.program import Plan, Recipe, Texts
@@ -24,6 +24,8 @@ from edge.messages import (
     AlarmChanged,
     AlarmCleared,
     AlarmRaised,
+    AlarmShelved,
+    AlarmUnshelved,
     Answered,
     Asked,
     BatchRemoved,
@@ -45,7 +47,6 @@ from edge.messages import (
 )
 
 LOG_LENGTH = 200
-MAX_ALARMS = 256
 CLOCK_RUNS = frozenset({"running", "pausing"})
 """The states in which a batch's clock runs (as the engine counts it)."""
 
@@ -259,8 +260,8 @@ class View:
                 self.batches.pop(event.batch, None)
             case AlarmRaised():
                 self._raise(event)
-            case AlarmChanged() | AlarmCleared() | AlarmAcknowledged():
-                self._alarm(event)
+            case AlarmChanged() | AlarmCleared() | AlarmAcknowledged() | AlarmShelved() | AlarmUnshelved():
+                alarms.change(event, self.alarms)
             case CommandDone() | StateChanged(state="idle"):
                 pass
             case StateChanged() | StepStarted() | StepEnded() | Recorded() | Asked() | Answered():
@@ -304,32 +305,11 @@ class View:
                     batch.answers[event.name] = event.value
 
     def _raise(self, event: AlarmRaised) -> None:
-        self.alarms[event.alarm] = Alarm(
-            event.alarm, event.kind, event.say, self.cycle, event.batch, event.device, event.tag, event.detail
-        )
-        self.alarm_times[event.alarm] = self._now_ns()
+        alarms.raised(event, self.cycle, self.alarms)
+        known = self.alarm_times | {event.alarm: self._now_ns()}
+        self.alarm_times = {number: time for number, time in known.items() if number in self.alarms}
         if event.kind == "device-lost":
             self._lost_by_age(event)
-        if len(self.alarms) > MAX_ALARMS:
-            old = next((number for number, one in self.alarms.items() if not one.active), event.alarm)
-            self.alarms.pop(old)
-
-    def _alarm(self, event: AlarmChanged | AlarmCleared | AlarmAcknowledged) -> None:
-        alarm = self.alarms.get(event.alarm)
-        if alarm is None:
-            return
-        match event:
-            case AlarmChanged():
-                alarm = msgspec.structs.replace(alarm, say=event.say, detail=event.detail)
-            case AlarmCleared():
-                alarm = msgspec.structs.replace(alarm, active=False)
-            case AlarmAcknowledged():
-                alarm = msgspec.structs.replace(alarm, acknowledged=True)
-        if alarm.acknowledged and not alarm.active:
-            del self.alarms[event.alarm]
-            self.alarm_times.pop(event.alarm, None)
-        else:
-            self.alarms[event.alarm] = alarm
 
     def _lost_by_age(self, event: AlarmRaised) -> None:
         """The engine has given a silent device up by itself: no report says so, only the alarm."""
@@ -434,6 +414,18 @@ class View:
             "tag": alarm.tag,
             "active": alarm.active,
             "acknowledged": alarm.acknowledged,
+            "priority": alarm.priority,
+            "shelved": self._shelf(alarm, alarm.shelved),
+        }
+
+    def _shelf(self, alarm: Alarm, shelf: Shelf | None) -> Json | None:
+        if shelf is None:
+            return None
+        cycles = shelf.until - alarm.cycle
+        return {
+            "by": shelf.by,
+            "why": shelf.why,
+            "until": iso(self.alarm_times[alarm.alarm] + cycles * self.plan.cell.scan_ns),
         }
 
     def _entry(self, time_ns: int, event: Event | DeviceReport) -> Json:

@@ -75,7 +75,7 @@ def batch_events(plan: Plan, batch: str = BATCH) -> list[tuple[float, list[Event
                 StepStarted(batch, 0, "Fill"),
             ],
         ),
-        (4, [AlarmRaised(1, "interlock", OVERLOAD, batch, "conveyor", "conveyor.weight")]),
+        (4, [AlarmRaised(1, "interlock", OVERLOAD, batch, "conveyor", "conveyor.weight", priority="high")]),
         (4, [StateChanged(batch, "running", "holding", "Scale overloaded", "interlock")]),
         (4.5, [StateChanged(batch, "holding", "held", "Scale overloaded", "interlock")]),
         (9, [AlarmCleared(1), AlarmAcknowledged(1, "yusuf")]),

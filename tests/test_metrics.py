@@ -28,6 +28,8 @@ NAMES = {
     "edge_batch_state",
     "edge_step_seconds",
     "edge_alarms_active",
+    "edge_alarms_unacknowledged",
+    "edge_alarms_shelved",
     "edge_process_restarts",
     "edge_build_info",
 }
@@ -126,8 +128,9 @@ def test_batches_steps_and_alarms(running):
     held = ("batch", 'B"1\n'), ("recipe", "rinse-and-fill")
     assert [key for key in found if key[0] == "edge_batch_state"] == [("edge_batch_state", *held, ("state", "held"))]
     assert found["edge_step_seconds", *held, ("step", "Fill")] == pytest.approx(1.2, abs=0.1)
-    assert found["edge_alarms_active", ("kind", "device-lost")] == 1
-    assert found["edge_alarms_active", ("kind", "interlock")] == 0
+    assert found["edge_alarms_active", ("kind", "device-lost"), ("priority", "high")] == 1
+    assert found["edge_alarms_active", ("kind", "interlock"), ("priority", "high")] == 0
+    assert found["edge_alarms_unacknowledged",] == 1 and found["edge_alarms_shelved",] == 0
 
 
 def test_restarts_and_build(running):

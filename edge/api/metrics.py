@@ -1,8 +1,10 @@
 """Every Prometheus name, once: what a View knows, as metric families (Prometheus text format 0.0.4 and OpenMetrics)."""
 
+import itertools
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -16,12 +18,9 @@ from prometheus_client.registry import Collector
 
 from drivers.value import is_good
 from edge import __version__
+from edge.language.rules import PRIORITIES, AlarmKind
 from edge.messages import BOUNDS_S, Times
 from edge.view import View
-
-ALARM_KINDS = (
-    "interlock", "device-lost", "timeout", "no-value", "refused", "phase-failed", "power-loss", "stood-still", "record"
-)  # fmt: skip
 
 
 class ViewCollector(Collector):
@@ -36,7 +35,7 @@ class ViewCollector(Collector):
         yield from self._devices()
         yield from self._tags()
         yield from self._batches()
-        yield self._alarms()
+        yield from self._alarms()
         yield _counter(
             "edge_process_restarts", "Restarts of a process by the daemon.", ["process"], self.restarts.items()
         )
@@ -115,12 +114,20 @@ class ViewCollector(Collector):
                 steps.add_metric([batch.batch, batch.recipe, name], seconds)
         yield from (state, steps)
 
-    def _alarms(self) -> Metric:
-        alarms = GaugeMetricFamily("edge_alarms_active", "Alarms whose cause is still there.", labels=["kind"])
-        counts = Counter(alarm.kind for alarm in self.view.alarms.values() if alarm.active)
-        for kind in dict.fromkeys([*ALARM_KINDS, *counts]):
-            alarms.add_metric([kind], counts[kind])
-        return alarms
+    def _alarms(self) -> Iterator[Metric]:
+        """Every kind with every priority: a series that comes and goes cannot be watched."""
+        alarms = GaugeMetricFamily(
+            "edge_alarms_active", "Alarms whose cause is still there, shelved or not.", labels=["kind", "priority"]
+        )
+        known = self.view.alarms.values()
+        counts = Counter((alarm.kind, alarm.priority) for alarm in known if alarm.active)
+        for kind, priority in itertools.product(get_args(AlarmKind), PRIORITIES):
+            alarms.add_metric([kind, priority], counts[kind, priority])
+        yield alarms
+        unseen = sum(not alarm.acknowledged and alarm.shelved is None for alarm in known)
+        yield GaugeMetricFamily("edge_alarms_unacknowledged", "Alarms that nobody has acknowledged.", value=unseen)
+        shelved = sum(alarm.shelved is not None for alarm in known)
+        yield GaugeMetricFamily("edge_alarms_shelved", "Alarms that a person has shelved.", value=shelved)
 
 
 def registry(view: View, restarts: Mapping[str, int] | None = None) -> CollectorRegistry:

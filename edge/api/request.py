@@ -19,6 +19,8 @@ from edge.messages import Asked
 By = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 """Who gives the command: the name goes into the batch record."""
 
+Why = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
+
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /api/batches`."""
@@ -29,9 +31,17 @@ class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Steer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /api/batches/{id}/{command}` and `POST /api/alarms/{id}/acknowledge`."""
+    """`POST /api/batches/{id}/{command}` and `POST /api/alarms/{id}/acknowledge` and `…/unshelve`."""
 
     by: By
+
+
+class Shelve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/alarms/{id}/shelve`: for so many minutes, and why."""
+
+    by: By
+    minutes: float
+    why: Why
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,7 +2,8 @@
 
 GET  /api/state, /api/events (server-sent), /api/recipes, /api/batches, /api/batches/{id}, /metrics, / and /web/…
 POST /api/batches {recipe, parameters, by}, /api/batches/{id}/{command} {by}, /api/batches/{id}/answer {prompt, value,
-     by}, /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}
+     by}, /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by},
+     /api/alarms/{id}/unshelve {by}
 
 An error is {"error": text}: 400 what was asked is wrong, 403 where it comes from, 404 there is no such thing, 409 the
 loop refuses it now, 503 the loop does not answer. `say` is the text in the languages of the floor, `fields` says what
@@ -34,6 +35,7 @@ from edge.api.request import (
     Answer,
     RequestError,
     SetTag,
+    Shelve,
     Start,
     Steer,
     answer_to,
@@ -199,7 +201,8 @@ class Server:
                 web.post("/api/batches/{batch}/answer", self.answer),
                 web.post("/api/batches/{batch}/{command}", self.steer),
                 web.post("/api/tags/{tag}", self.set_tag),
-                web.post("/api/alarms/{alarm}/acknowledge", self.acknowledge),
+                web.post("/api/alarms/{alarm}/shelve", self.shelve),
+                web.post("/api/alarms/{alarm}/{command:acknowledge|unshelve}", self.acknowledge),
             ]
         )
         return app
@@ -388,12 +391,22 @@ class Server:
 
     async def acknowledge(self, request: web.Request) -> web.Response:
         body = await self._body(request, Steer)
+        number = self._alarm(request)
+        await self.link.command(request.match_info["command"], body.by, alarm=number)
+        return _json({"alarm": number})
+
+    async def shelve(self, request: web.Request) -> web.Response:
+        body = await self._body(request, Shelve)
+        number = self._alarm(request)
+        await self.link.command("shelve", body.by, alarm=number, cause=body.why, seconds=body.minutes * 60)
+        return _json({"alarm": number})
+
+    def _alarm(self, request: web.Request) -> int:
         name = request.match_info["alarm"]
         number = int(name) if name.isascii() and name.isdigit() and len(name) < 16 else -1
         if number not in self.view.alarms:
             raise RequestError(404, f"there is no alarm {name}")
-        await self.link.command("acknowledge", body.by, alarm=number)
-        return _json({"alarm": number})
+        return number
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

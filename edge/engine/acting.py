@@ -9,6 +9,7 @@ from edge.batch import BatchState, BranchState, State
 from edge.engine.fit import fit
 from edge.engine.refusals import Refused
 from edge.language.program import Code, Level, Plan, Recipe, Step, Texts
+from edge.language.rules import AlarmKind, Priority
 from edge.messages import Asked, Event, Recorded
 
 BLIND_S = 2.0
@@ -22,10 +23,11 @@ class Fault(msgspec.Struct, frozen=True):
     """
 
     do: str
-    kind: str
+    kind: AlarmKind
     say: Texts
     tag: str = ""
     step: int | None = None
+    priority: Priority | None = None
 
     def key(self, batch: str) -> str:
         """The key of its alarm."""

@@ -1,4 +1,4 @@
-"""What a person commands: start, steer, answer, set, acknowledge; each checked against what is, and answered."""
+"""What a person commands: start, steer, answer, set an output, see to alarms; each checked, and answered."""
 
 from collections.abc import Callable
 
@@ -15,6 +15,8 @@ from edge.language.program import Plan
 from edge.messages import Answered, Command, CommandDone, Event, TagSet
 
 MAX_BATCHES = 64
+LONGEST_SHELF_S = 12 * 3600
+"""A shelved alarm comes back within a shift, to people who know of it."""
 
 
 class Commands:
@@ -59,6 +61,11 @@ class Commands:
             case "acknowledge":
                 if not self.alarms.acknowledge(command.alarm, command.by):
                     raise Refused(refusals.NO_ALARM)
+            case "shelve":
+                self._shelve(command)
+            case "unshelve":
+                if not self.alarms.unshelve(command.alarm, command.by):
+                    raise Refused(refusals.NOT_SHELVED)
             case _:
                 self._steer(command)
 
@@ -132,6 +139,15 @@ class Commands:
             batch.variables[recipe.variables.index(asked.name)] = value
         del batch.prompts[command.prompt]
         self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name))
+
+    def _shelve(self, command: Command) -> None:
+        if not command.cause.strip():
+            raise Refused(refusals.SHELVE_REASON)
+        if not 0 < command.seconds <= LONGEST_SHELF_S:
+            raise Refused(refusals.shelve_time(LONGEST_SHELF_S // 3600))
+        cycles = self.plan.cycles(command.seconds)
+        if not self.alarms.shelve(command.alarm, command.by, command.cause, cycles):
+            raise Refused(refusals.NO_ALARM)
 
     def _set(self, command: Command) -> None:
         tag = next((tag for tag in self.cell.tags if tag.name == command.tag), None)

@@ -85,6 +85,8 @@ class Engine:
             self.alarms.raise_alarm("record", "record", words.NOT_RECORDED)
         if cycle >= field.next_look:
             field.watch()
+        if state.unshelve and cycle >= state.unshelve:
+            self.alarms.come_back()
         for sequence in self.control.sequences.values():
             self._run(sequence, elapsed)
         if levels.beats and cycle % self.beat < elapsed:
@@ -185,7 +187,9 @@ class Engine:
         for fault in sequence.mended:
             self.alarms.clear(fault.key(name))
         for fault in sequence.faults:
-            self.alarms.raise_alarm(fault.key(name), fault.kind, fault.say, batch=name, tag=fault.tag)
+            self.alarms.raise_alarm(
+                fault.key(name), fault.kind, fault.say, batch=name, tag=fault.tag, priority=fault.priority
+            )
             if fault.do:
                 self.control.change(sequence, fault.do, fault.say, "recipe")
         sequence.mended.clear()

@@ -35,7 +35,19 @@ NO_ANSWER = texts(
 NO_ALARM = texts(
     "there is no such alarm to acknowledge", "il n'y a pas de telle alarme à acquitter", "لا يوجد إنذار كهذا للإقرار به"
 )
+NOT_SHELVED = texts("this alarm is not shelved", "cette alarme n'est pas mise de côté", "هذا الإنذار غير مؤجَّل")
+SHELVE_REASON = texts(
+    "say why the alarm is shelved", "dites pourquoi l'alarme est mise de côté", "اذكر سبب تأجيل الإنذار"
+)
 QUESTION_CLOSED = texts("this question is not open", "cette question n'est pas ouverte", "هذا السؤال غير مفتوح")
+
+
+def shelve_time(hours: int) -> Texts:
+    return texts(
+        f"an alarm is shelved for a time of at most {hours} h",
+        f"une alarme est mise de côté pour {hours} h au plus",
+        f"يُؤجَّل الإنذار لمدة {hours} ساعة على الأكثر",
+    )
 
 
 def no_recipe(name: str) -> Texts:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, field
 
-from edge.language.shape import Condition, Expression, Form, Name, Range, Seconds, Text, keys
+from edge.language.rules import Interlock, Say
+from edge.language.shape import Condition, Expression, Form, Name, Range, Text, keys
 from edge.language.source import Node
 
 Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record"]
@@ -34,14 +35,6 @@ PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record"})
 """The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
 
 
-class Say(Form, frozen=True):
-    """A text for people, by language."""
-
-    en: Annotated[str | None, Meta(description="English")] = None
-    fr: Annotated[str | None, Meta(description="French")] = None
-    ar: Annotated[str | None, Meta(description="Arabic")] = None
-
-
 LANGUAGES = keys(Say)
 
 
@@ -56,17 +49,6 @@ class Parameter(Form, frozen=True):
     )
     choices: Annotated[tuple[str, ...], Meta(description="The values that a text may have.")] = ()
     say: Annotated[Text | Say | None, Meta(description="What the operator reads beside it.")] = None
-
-
-class Interlock(Form, frozen=True):
-    """A condition that must not be while the recipe runs."""
-
-    when: Annotated[Condition, Meta(description="Trips when this is true.", examples=["conveyor.weight > 40 kg"])]
-    do: Annotated[Literal["hold", "stop", "abort"], Meta(description="What the recipe does then.")]
-    say: Annotated[Text | Say, Meta(description="The alarm's text.")]
-    grace: Annotated[
-        Seconds, Meta(description="How long the condition may be unknown, since a value is bad, before it trips.")
-    ] = 1.0
 
 
 class Repeat(Form, frozen=True):

@@ -22,6 +22,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta, field
 
 from drivers.driver import File
+from edge.language.rules import AlarmKind
 from edge.language.shape import Condition, Expression, Form, Name, Seconds, read_expression
 from edge.language.source import Node
 
@@ -53,8 +54,6 @@ DUE = ("by", "at", "within")
 
 BatchState = Literal["running", "pausing", "paused", "holding", "held", "restarting", "stopping", "stopped", "aborting",
                      "aborted", "complete"]  # fmt: skip
-AlarmKind = Literal["interlock", "device-lost", "timeout", "no-value", "refused", "phase-failed", "power-loss",
-                    "stood-still"]  # fmt: skip
 
 
 class Happening(Form, frozen=True):
