@@ -136,8 +136,9 @@ def _add_run(commands: "_Commands[Parser]") -> None:
         "run one recipe to its end, with live progress",
         """
         Runs one recipe to its end, shows its progress, and prints the batch record. At a terminal it takes hold,
-        restart, pause, resume, stop and abort, and the answers to questions. Ctrl-C stops the batch in order, a second
-        one aborts it, a third one ends edge at once; in each case the outputs go to failsafe.
+        restart, pause, resume, stop and abort, automatic and semi-automatic, the answers to questions, and Enter for a
+        step that waits to be confirmed. Ctrl-C stops the batch in order, a second one aborts it, a third one ends edge
+        at once; in each case the outputs go to failsafe.
 
         Exit code: 0 complete; 1 it could not begin, or edge itself failed; 3 stopped: by someone, by an interlock, or
         because it was held or asked something and there was no terminal; 4 aborted.
@@ -158,6 +159,12 @@ def _add_run(commands: "_Commands[Parser]") -> None:
         default=[],
         metavar="NAME=VALUE",
         help="the answer to the question that the recipe asks `into: NAME` (again for more)",
+    )
+    run.add_argument(
+        "--mode",
+        choices=("automatic", "semi-automatic"),
+        default="automatic",
+        help="semi-automatic: Enter confirms each step before it begins (default: automatic)",
     )
     run.add_argument("--by", default="", metavar="NAME", help="who runs it, for the record (default: your login name)")
     _add_simulate(run)

@@ -18,7 +18,8 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     `at` is the step that is active or next, `entered` how many steps from the block's start have been entered (their
     start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has.
     `since` is the clock when it began, `limit` its time limit, `wait` its waiting time; `stage` and `rounds` are the
-    step's own: how far a phase has come, how often a loop went round.
+    step's own: how far a phase has come, how often a loop went round. `offer` is how the step at `at` stands in
+    semi-automatic mode: 0 not asked for, 1 waits to be confirmed, 2 is confirmed.
     """
 
     block: tuple[int, ...]
@@ -33,14 +34,16 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     stage: int = 0
     rounds: int = 0
     prompt: int = 0
+    offer: int = 0
     during: dict[int, Value] = {}
     children: list["BranchState"] = []
 
 
 class BatchState(msgspec.Struct, omit_defaults=True):
-    """One control recipe (ISA-88): its state, variables, clock (cycles while it acts) and the levels that it gives.
+    """One control recipe (ISA-88): its state, mode, variables, clock (cycles while it acts), the levels that it gives.
 
-    A level is taken from `during` (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
+    A level is taken from `manual` (what a person has set in manual mode), else `during` (while it acts), else
+    `handler`, else `set`, else the tag's failsafe. `needs` is the
     commit that must be durable before it acts; `cause_say` says why it is in its state. After a power loss it is `safe`
     until a restart is through: what its steps had set stays at failsafe; and `barred` until it is commanded: what its
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
@@ -55,6 +58,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     by: str
     tags: int = 0
     state: str = "idle"
+    mode: str = "automatic"
     cause_say: Texts = {}
     variables: list[Value | None] = []
     clock: int = 0
@@ -64,6 +68,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     set: dict[int, Value] = {}
     handler: dict[int, Value] = {}
     during: dict[int, Value] = {}
+    manual: dict[int, Value] = {}
     body: BranchState | None = None
     handling: BranchState | None = None
     prompts: dict[int, Asked] = {}

@@ -106,7 +106,7 @@ def _run(chosen: argparse.Namespace) -> int:
     if plan is None:
         return EXIT_BAD_INPUT
     try:
-        wanted = order(plan, chosen.recipe, pairs[0], pairs[1], chosen.by)
+        wanted = order(plan, chosen.recipe, pairs[0], pairs[1], chosen.by, chosen.mode)
     except WrongOrder as wrong:
         return _fail(str(wrong))
     return run_once(plan, wanted, state_directory(chosen.state, plan.cell), simulate=chosen.simulate)

@@ -40,10 +40,11 @@ class TagReport(msgspec.Struct, frozen=True, tag="tag"):
 
 
 class Command(msgspec.Struct, frozen=True, tag="command"):
-    """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), answer, set,
-    acknowledge, shelve or unshelve (ISA-18.2); `id` comes back in CommandDone. Which other fields count depends on
-    `do`; `cause` is for the record, where there is more to say than who gave it, `seconds` how long to shelve. It is
-    obeyed in the cycles from `since` to `until`; 0: in any.
+    """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), mode, confirm,
+    answer, set, acknowledge, shelve or unshelve (ISA-18.2); `id` comes back in CommandDone. Which other fields count
+    depends on `do`; `cause` is for the record, where there is more to say than who gave it, `seconds` how long to
+    shelve, `step` the index of the step that is confirmed (-1: none). It is obeyed in the cycles from `since` to
+    `until`; 0: in any.
     """
 
     id: int
@@ -60,6 +61,8 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     seconds: float = 0.0
     since: int = 0
     until: int = 0
+    mode: str = ""
+    step: int = -1
 
 
 class Ack(msgspec.Struct, frozen=True, tag="ack"):
@@ -111,6 +114,35 @@ class BatchRemoved(msgspec.Struct, frozen=True, tag="batch-removed"):
     """An ended batch was reset: the loop has forgotten it, the record has not."""
 
     batch: str
+
+
+class ModeChanged(msgspec.Struct, frozen=True, tag="mode"):
+    """A batch's mode (ISA-88) is another: automatic, semi-automatic or manual."""
+
+    batch: str
+    before: str
+    mode: str
+    by: str
+
+
+class StepWaits(msgspec.Struct, frozen=True, tag="step-waits"):
+    """In semi-automatic mode: a step waits to be confirmed, or (`waits` False) does so no longer."""
+
+    batch: str
+    step: int
+    name: str
+    branch: str = ""
+    waits: bool = True
+
+
+class StepConfirmed(msgspec.Struct, frozen=True, tag="step-confirmed"):
+    """A person has confirmed a step that waited for it in semi-automatic mode."""
+
+    batch: str
+    step: int
+    name: str
+    by: str
+    branch: str = ""
 
 
 class StepStarted(msgspec.Struct, frozen=True, tag="step-started"):
@@ -217,11 +249,12 @@ class AlarmUnshelved(msgspec.Struct, frozen=True, tag="alarm-unshelved"):
 
 
 class TagSet(msgspec.Struct, frozen=True, tag="tag-set"):
-    """A person set an output that no batch owns."""
+    """A person set an output that no batch owns, or one of a `batch` in manual mode."""
 
     tag: str
     value: Value
     by: str
+    batch: str = ""
 
 
 class CommandDone(msgspec.Struct, frozen=True, tag="command-done"):
@@ -241,6 +274,9 @@ Event = (
     BatchStarted
     | StateChanged
     | BatchRemoved
+    | ModeChanged
+    | StepWaits
+    | StepConfirmed
     | StepStarted
     | StepEnded
     | Recorded

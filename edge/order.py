@@ -16,20 +16,23 @@ from edge.messages import Asked
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One batch to make: recipe, parameters, the answers to its questions by variable as they were typed, who."""
+    """One batch to make: recipe, parameters, the answers to its questions by variable as they were typed, who, mode."""
 
     batch: str
     recipe: str
     parameters: dict[str, Value]
     answers: dict[str, str]
     by: str
+    mode: str = "automatic"
 
 
 class WrongOrder(Exception):
     """What is wrong with an order, in words."""
 
 
-def order(plan: Plan, name: str, given: dict[str, str], answers: dict[str, str], by: str) -> Order:
+def order(
+    plan: Plan, name: str, given: dict[str, str], answers: dict[str, str], by: str, mode: str = "automatic"
+) -> Order:
     """An order from the texts of the command line. Raises WrongOrder."""
     recipe = plan.recipes.get(name)
     if recipe is None:
@@ -43,7 +46,7 @@ def order(plan: Plan, name: str, given: dict[str, str], answers: dict[str, str],
     for variable, text in answers.items():
         _check_answer(recipe, variable, text)
     batch = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    return Order(batch, name, parameters, answers, by or _login())
+    return Order(batch, name, parameters, answers, by or _login(), mode)
 
 
 def _known(name: str, names: Iterable[str]) -> str:

@@ -31,6 +31,15 @@ CREATE TABLE shelving (
 CREATE INDEX shelving_alarm ON shelving (run, alarm);
 """
 
+ACTION = """
+-- What a person did to a batch beside its states: `what` is mode (`name` the new one), confirm (`name` the step) or set
+-- (`name` the tag, `value` its level).
+CREATE TABLE action (
+    batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL,
+    what TEXT NOT NULL, name TEXT NOT NULL, value TEXT, who TEXT NOT NULL) STRICT;
+CREATE INDEX action_batch ON action (batch);
+"""
+
 UPGRADES = {
     1: """
 BEGIN;
@@ -44,6 +53,7 @@ BEGIN;
 ALTER TABLE alarm ADD COLUMN priority TEXT NOT NULL DEFAULT '';
 ALTER TABLE alarm ADD COLUMN key TEXT NOT NULL DEFAULT '';
 {SHELVING}
+{ACTION}
 PRAGMA user_version = 3;
 COMMIT;
 """,
@@ -94,6 +104,7 @@ CREATE INDEX alarm_number ON alarm (run, alarm);
 CREATE INDEX alarm_batch ON alarm (batch);{SHELVING}CREATE TABLE tag_set (
     run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL, tag TEXT NOT NULL, value TEXT NOT NULL,
     who TEXT NOT NULL) STRICT;
+{ACTION.strip()}
 -- What a restart resumes from: each batch that has not ended, as its last commit left it.
 CREATE TABLE unfinished (batch TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
@@ -183,6 +194,16 @@ class Question(msgspec.Struct, frozen=True):
     by: str | None = None
 
 
+class Action(msgspec.Struct, frozen=True):
+    """What a person did to the batch beside its states: `what` is mode, confirm, set, `name` the mode, step, tag."""
+
+    time: datetime
+    what: str
+    name: str
+    by: str
+    value: Value | None = None
+
+
 class Summary(msgspec.Struct, frozen=True):
     """One line of the list of batches."""
 
@@ -208,6 +229,7 @@ class Batch(msgspec.Struct, frozen=True):
     parameters: tuple[Parameter, ...] = ()
     steps: tuple[StepRun, ...] = ()
     states: tuple[StateChange, ...] = ()
+    actions: tuple[Action, ...] = ()
     alarms: tuple[AlarmEntry, ...] = ()
     shelvings: tuple[Shelving, ...] = ()
     questions: tuple[Question, ...] = ()
@@ -334,6 +356,7 @@ def batch(path: Path, batch_id: str) -> Batch:
             whole,
             steps=_of_batch(db, StepRun, "step", found),
             states=_of_batch(db, StateChange, "state_change", found),
+            actions=_of_batch(db, Action, "action", found) if version(db, path) > 2 else (),
             alarms=_of_batch(db, AlarmEntry, "alarm", found),
             shelvings=_shelvings(db, found, version(db, path)),
             questions=_of_batch(db, Question, "question", found),

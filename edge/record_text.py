@@ -10,7 +10,7 @@ import msgspec
 
 from drivers.value import display
 from edge.language.program import Texts
-from edge.record import AlarmEntry, Batch, Question, Shelving, StateChange, StepRun, Summary, batch, batches
+from edge.record import Action, AlarmEntry, Batch, Question, Shelving, StateChange, StepRun, Summary, batch, batches
 
 WIDTH = 100
 """Columns that the text keeps to."""
@@ -63,6 +63,11 @@ def as_text(record: Batch, language: str = "en", zone: tzinfo | None = None) -> 
             "States",
             ("time", "from", "to", "by", "cause"),
             [(clock.at(one.time), one.before, one.state, one.by, _cause(one, language)) for one in record.states],
+        ),
+        (
+            "Actions",
+            ("time", "by", "action"),
+            [(clock.at(one.time), one.by, _action(one)) for one in record.actions],
         ),
         (
             "Questions",
@@ -138,6 +143,12 @@ def _question_row(question: Question, clock: _Clock, language: str) -> tuple[str
     if question.value is None:
         return clock.at(question.asked), "none", "", say
     return clock.at(question.asked), display(question.value, question.unit), question.by or "", say
+
+
+def _action(action: Action) -> str:
+    if action.what == "mode":
+        return f"{action.name} mode"
+    return f"confirmed {action.name}" if action.value is None else f"set {action.name} to {display(action.value)}"
 
 
 def _alarm_row(alarm: AlarmEntry, clock: _Clock, language: str) -> tuple[str, ...]:

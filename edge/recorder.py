@@ -44,10 +44,13 @@ from edge.messages import (
     Commit,
     Event,
     Hello,
+    ModeChanged,
     Recorded,
     StateChanged,
+    StepConfirmed,
     StepEnded,
     StepStarted,
+    StepWaits,
     TagSet,
     pack,
     unpack_outward,
@@ -263,11 +266,25 @@ class Record:
                     "WHERE run = ? AND last.alarm = ?)",
                     (at, event.by, run, run, event.alarm),
                 )
-            case TagSet():
+            case TagSet(batch=""):
                 row = (*stamp, event.tag, _json(event.value), event.by)
                 db.execute("INSERT INTO tag_set VALUES (?, ?, ?, ?, ?, ?)", row)
-            case CommandDone() | AlarmChanged():
+            case ModeChanged() | StepConfirmed() | TagSet():
+                self._act(db, stamp, event)
+            case CommandDone() | AlarmChanged() | StepWaits():
                 pass
+
+    def _act(self, db: sqlite3.Connection, stamp: Stamp, event: ModeChanged | StepConfirmed | TagSet) -> None:
+        """What a person did to a batch beside its states."""
+        match event:
+            case ModeChanged():
+                act = "mode", event.mode, None
+            case StepConfirmed():
+                act = "confirm", f"{event.branch}: {event.name}" if event.branch else event.name, None
+            case TagSet():
+                act = "set", event.tag, _json(event.value)
+        row = (self._number(db, stamp, event.batch), *stamp, *act, event.by)
+        db.execute("INSERT INTO action VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _begin(self, db: sqlite3.Connection, stamp: Stamp, event: BatchStarted) -> int:
         recipe = self.plan.recipes.get(event.recipe)

@@ -28,6 +28,7 @@ from edge.messages import (
     StateChanged,
     StepEnded,
     StepStarted,
+    StepWaits,
     pack,
     unpack_inward,
 )
@@ -43,6 +44,7 @@ FIRST_CONTACT_S = 90.0
 """And for one that has said nothing yet: a small machine takes its time to make the key of its first certificate."""
 
 COMMANDS = ("hold", "restart", "pause", "resume", "stop", "abort")
+MODES = (states.AUTOMATIC, states.SEMI_AUTOMATIC)
 """What a person can type while the batch runs."""
 
 
@@ -123,7 +125,7 @@ class Terminal:
     async def _start(self) -> None:
         """Asks for the start until it is granted, as long as the devices may still be coming."""
         while not self.started and not self.ending:
-            self._command("start", recipe=self.order.recipe, parameters=self.order.parameters)
+            self._command("start", recipe=self.order.recipe, parameters=self.order.parameters, mode=self.order.mode)
             await asyncio.sleep(0.1)
 
     def interrupted(self, do: str) -> None:
@@ -183,6 +185,8 @@ class Terminal:
                     self._say(f"! {words.english(event.say)}{detail}")
             case StateChanged() if event.batch == self.order.batch:
                 self._changed(event)
+            case StepWaits(waits=True) if event.batch == self.order.batch:
+                self._offered(event)
             case StepStarted() if event.batch == self.order.batch:
                 self._say(f"> {_named(event.name, event.branch)}")
             case StepEnded() if event.batch == self.order.batch:
@@ -268,6 +272,20 @@ class Terminal:
         self._say(f"! nobody can answer here: {how}")
         self._command("stop", cause=f"nobody could answer: {words.english(asked.say)}")
 
+    def _offered(self, step: StepWaits) -> None:
+        """A step that waits to be confirmed, in semi-automatic mode."""
+        name = _named(step.name, step.branch)
+        if self.console.typing:
+            self._say(f"? {name}: press Enter to begin it")
+        else:
+            self._say(f"! nobody can confirm {name} here: run it at a terminal")
+            self._command("stop", cause=f"nobody could confirm {name}")
+
+    def _waiting(self) -> StepWaits | None:
+        """The first of the steps that wait to be confirmed."""
+        batch = self.view.batches.get(self.order.batch)
+        return next(iter(batch.waits.values()), None) if batch is not None else None
+
     def _current(self) -> Asked | None:
         """The question that was put to the person, while it is open."""
         batch = self.view.batches.get(self.order.batch)
@@ -325,6 +343,10 @@ class Terminal:
             asked = None
         if asked is not None:
             self._give(asked, text)
+        elif not text and (waiting := self._waiting()) is not None:
+            self._command("confirm", step=waiting.step)
+        elif text in MODES and self.started:
+            self._command("mode", mode=text)
         elif text in COMMANDS and self.started:
             self._command(text)
         elif text in COMMANDS:

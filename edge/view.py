@@ -13,9 +13,10 @@ import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value
 from edge.batch import Alarm, BatchState, BranchState, Shelf, State
+from edge.catalogue import recipes
 from edge.devices import DeviceView, Json, iso
 from edge.engine import alarms, states, words
-from edge.engine.sequence import active
+from edge.engine.sequence import active, offered
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
 from edge.language.program import Plan, Recipe, Texts
 from edge.messages import (
@@ -35,11 +36,13 @@ from edge.messages import (
     DeviceStats,
     Event,
     LoopStats,
+    ModeChanged,
     Recorded,
     Snapshot,
     StateChanged,
     StepEnded,
     StepStarted,
+    StepWaits,
     TagReport,
     unpack_events,
     unpack_inward,
@@ -66,7 +69,8 @@ class StepView(msgspec.Struct):
 class BatchView(msgspec.Struct):
     """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970.
 
-    `cause` says in English why it is in its state, `cause_say` in the languages of the floor.
+    `cause` says in English why it is in its state, `cause_say` in the languages of the floor. `waits` are the
+    steps that a person is to confirm.
     """
 
     batch: str
@@ -75,6 +79,7 @@ class BatchView(msgspec.Struct):
     by: str
     parameters: dict[str, Value]
     state: str = "idle"
+    mode: str = "automatic"
     cause: str = ""
     changed_by: str = ""
     cause_say: Texts = {}
@@ -83,6 +88,7 @@ class BatchView(msgspec.Struct):
     clock: int = 0
     at: int = 0
     steps: dict[tuple[str, int], StepView] = {}
+    waits: dict[tuple[str, int], StepWaits] = {}
     questions: dict[int, Asked] = {}
     answers: dict[str, Value] = {}
     recorded: list[Recorded] = []
@@ -219,7 +225,10 @@ class View:
         view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state)
         view.cause, view.cause_say = words.english(batch.cause_say), batch.cause_say
         view.clock, view.at = batch.clock, self.cycle
-        view.questions = dict(batch.prompts)
+        view.mode, view.questions = batch.mode, dict(batch.prompts)
+        for branch in offered(batch.body) if batch.body is not None else ():
+            step = recipe.steps[branch.block[branch.at]]
+            view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
         view.answers = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
         for root, handler in ((batch.body, False), (batch.handling, True)):
             for branch, path in active(root) if root is not None else ():
@@ -247,7 +256,7 @@ class View:
         self.log.append((self._number, self._now_ns(), event))
 
     def _event(self, event: Event) -> None:
-        if not isinstance(event, CommandDone | AlarmChanged):
+        if not isinstance(event, CommandDone | AlarmChanged | StepWaits):
             self._note(event)
         match event:
             case BatchStarted():
@@ -264,7 +273,16 @@ class View:
                 alarms.change(event, self.alarms)
             case CommandDone() | StateChanged(state="idle"):
                 pass
-            case StateChanged() | StepStarted() | StepEnded() | Recorded() | Asked() | Answered():
+            case (
+                StateChanged()
+                | ModeChanged()
+                | StepWaits()
+                | StepStarted()
+                | StepEnded()
+                | Recorded()
+                | Asked()
+                | Answered()
+            ):
                 batch = self.batches.get(event.batch)
                 if batch is None:
                     self.incomplete = True
@@ -274,9 +292,17 @@ class View:
                 pass
 
     def _batch_event(
-        self, batch: BatchView, event: StateChanged | StepStarted | StepEnded | Recorded | Asked | Answered
+        self,
+        batch: BatchView,
+        event: StateChanged | ModeChanged | StepWaits | StepStarted | StepEnded | Recorded | Asked | Answered,
     ) -> None:
         match event:
+            case ModeChanged():
+                batch.mode = event.mode
+            case StepWaits(waits=True):
+                batch.waits[event.branch, event.step] = event
+            case StepWaits():
+                batch.waits.pop((event.branch, event.step), None)
             case StateChanged():
                 batch.clock, batch.at = batch.clock_at(self.cycle), self.cycle
                 batch.state, batch.changed_by = event.state, event.by
@@ -289,6 +315,7 @@ class View:
                 since = self.cycle if handler else batch.clock_at(self.cycle)
                 started = StepView(event.step, event.name, event.branch, since, handler)
                 batch.steps[event.branch, event.step] = started
+                batch.waits.pop((event.branch, event.step), None)
             case StepEnded():
                 ended = batch.steps.pop((event.branch, event.step), None)
                 if ended is None:
@@ -382,7 +409,10 @@ class View:
             "by": batch.by,
             "started": iso(batch.started_ns),
             "since": iso(batch.since_ns),
-            "commands": list(states.allowed(batch.state)),
+            "commands": list(states.allowed(batch.state, batch.mode)),
+            "mode": batch.mode,
+            "modes": list(states.modes(batch.state)),
+            "waits": [{"step": one.step, "name": one.name, "branch": one.branch} for one in batch.waits.values()],
             "parameters": batch.parameters,
             "steps": [self._step(batch, step, recipe) for step in batch.steps.values()],
             "questions": [msgspec.to_builtins(one) for one in batch.questions.values()],
@@ -442,29 +472,3 @@ def _entered(branch: BranchState, path: str, recipe: Recipe) -> Iterable[StepVie
     for place in range(branch.at, branch.entered):
         step = recipe.steps[branch.block[place]]
         yield StepView(step.index, step.name, path, 0)
-
-
-def recipes(plan: Plan) -> Json:
-    """The recipes that can be started, ready for JSON: titles by language, parameters with unit, range and default."""
-    return {
-        name: {
-            "title": recipe.say,
-            "uses": list(recipe.uses),
-            "steps": [{"step": step, "name": recipe.steps[step].name} for step in recipe.body],
-            "tags": [plan.cell.tags[tag].name for tag in sorted({*recipe.inputs, *recipe.outputs})],
-            "parameters": [
-                {
-                    "name": one.name,
-                    "type": one.type,
-                    "unit": one.unit,
-                    "default": one.default,
-                    "low": one.low,
-                    "high": one.high,
-                    "choices": list(one.choices),
-                    "say": one.say,
-                }
-                for one in recipe.parameters
-            ],
-        }
-        for name, recipe in plan.recipes.items()
-    }

@@ -1,6 +1,7 @@
 """An engine in virtual time against a device that takes every level and shows it: for tests of pure behaviour."""
 
 from pathlib import Path
+from types import UnionType
 
 from drivers.value import BAD_NOT_WRITABLE, Value
 from edge.language.plan import load_plan
@@ -112,6 +113,6 @@ class Virtual(Bench):
     def state(self, name: str = "B1") -> str:
         return self.batch(name).state
 
-    def of(self, kind: type) -> list[Event]:
+    def of(self, kind: type | UnionType) -> list[Event]:
         """Every event of a kind so far."""
         return [event for event in self.events if isinstance(event, kind)]

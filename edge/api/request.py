@@ -3,7 +3,7 @@
 The engine checks again, by the same rules: it alone knows the state.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -22,12 +22,16 @@ By = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-
 Why = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
 
 
+Mode = Literal["automatic", "semi-automatic", "manual"]
+
+
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`POST /api/batches`."""
 
     recipe: str
     by: By
     parameters: dict[str, Value] = {}
+    mode: Mode = "automatic"
 
 
 class Steer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +46,20 @@ class Shelve(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: By
     minutes: float
     why: Why
+
+
+class SetMode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/batches/{id}/mode`."""
+
+    mode: Mode
+    by: By
+
+
+class Confirm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`POST /api/batches/{id}/confirm`: the step, by its number in the recipe, that may begin."""
+
+    step: int
+    by: By
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,9 +1,9 @@
 """The HTTP API: what a View knows, and commands to the loop. This process waits for the loop, never the loop for it.
 
 GET  /api/state, /api/events (server-sent), /api/recipes, /api/batches, /api/batches/{id}, /metrics, / and /web/…
-POST /api/batches {recipe, parameters, by}, /api/batches/{id}/{command} {by}, /api/batches/{id}/answer {prompt, value,
-     by}, /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by},
-     /api/alarms/{id}/unshelve {by}
+POST /api/batches {recipe, parameters, mode, by}, /api/batches/{id}/{command} {by}, /api/batches/{id}/mode {mode, by},
+     /api/batches/{id}/confirm {step, by}, /api/batches/{id}/answer {prompt, value, by}, /api/tags/{tag} {value, by},
+     /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by}, /api/alarms/{id}/unshelve {by}
 
 An error is {"error": text}: 400 what was asked is wrong, 403 where it comes from, 404 there is no such thing, 409 the
 loop refuses it now, 503 the loop does not answer. `say` is the text in the languages of the floor, `fields` says what
@@ -33,7 +33,9 @@ from edge.api.metrics import registry
 from edge.api.pages import Pages
 from edge.api.request import (
     Answer,
+    Confirm,
     RequestError,
+    SetMode,
     SetTag,
     Shelve,
     Start,
@@ -45,11 +47,12 @@ from edge.api.request import (
     tag_of,
 )
 from edge.api.stream import Stream
+from edge.catalogue import recipes
 from edge.devices import iso
 from edge.engine import refusals, states
 from edge.language.program import Plan
 from edge.messages import Command, CommandDone, Hello, Recorded, pack
-from edge.view import BatchView, View, recipes
+from edge.view import BatchView, View
 
 log = logging.getLogger("edge.api")
 
@@ -199,6 +202,8 @@ class Server:
                 web.get("/api/batches/{batch}", self.batch),
                 web.post("/api/batches", self.start),
                 web.post("/api/batches/{batch}/answer", self.answer),
+                web.post("/api/batches/{batch}/mode", self.set_mode),
+                web.post("/api/batches/{batch}/confirm", self.confirm),
                 web.post("/api/batches/{batch}/{command}", self.steer),
                 web.post("/api/tags/{tag}", self.set_tag),
                 web.post("/api/alarms/{alarm}/shelve", self.shelve),
@@ -340,7 +345,9 @@ class Server:
         recipe = recipe_of(self.plan, body.recipe)
         parameters = parameters_of(recipe, body.parameters)
         batch = await self._new_id()
-        await self.link.command("start", body.by, batch=batch, recipe=recipe.name, parameters=parameters)
+        await self.link.command(
+            "start", body.by, batch=batch, recipe=recipe.name, parameters=parameters, mode=body.mode
+        )
         return _json({"batch": batch}, 201, {"Location": f"/api/batches/{batch}"})
 
     async def _new_id(self) -> str:
@@ -359,10 +366,24 @@ class Server:
     async def steer(self, request: web.Request) -> web.Response:
         command = request.match_info["command"]
         if command not in STEERING:
-            raise RequestError(404, f"there is no command `{command}`; there are {', '.join(STEERING)} and answer")
+            raise RequestError(
+                404, f"there is no command `{command}`; there are {', '.join(STEERING)}, mode, confirm and answer"
+            )
         body = await self._body(request, Steer)
         batch = self._live(request)
         await self.link.command(command, body.by, batch=batch.batch)
+        return _json({"batch": batch.batch})
+
+    async def set_mode(self, request: web.Request) -> web.Response:
+        body = await self._body(request, SetMode)
+        batch = self._live(request)
+        await self.link.command("mode", body.by, batch=batch.batch, mode=body.mode)
+        return _json({"batch": batch.batch, "mode": body.mode})
+
+    async def confirm(self, request: web.Request) -> web.Response:
+        body = await self._body(request, Confirm)
+        batch = self._live(request)
+        await self.link.command("confirm", body.by, batch=batch.batch, step=body.step)
         return _json({"batch": batch.batch})
 
     async def answer(self, request: web.Request) -> web.Response:

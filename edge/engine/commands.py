@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from edge.batch import State
+from edge.batch import BatchState, State
 from edge.engine import refusals, states, words
 from edge.engine.alarms import Alarms
 from edge.engine.control import Control
@@ -10,9 +10,9 @@ from edge.engine.fit import fit
 from edge.engine.formula import check_answer, check_parameters
 from edge.engine.levels import Levels
 from edge.engine.refusals import Refused
-from edge.engine.sequence import Sequence
+from edge.engine.sequence import CONFIRMED, Sequence, offered
 from edge.language.program import Plan
-from edge.messages import Answered, Command, CommandDone, Event, TagSet
+from edge.messages import Answered, Command, CommandDone, Event, StepConfirmed, TagSet
 
 MAX_BATCHES = 64
 LONGEST_SHELF_S = 12 * 3600
@@ -56,6 +56,10 @@ class Commands:
                 self._start(command)
             case "answer":
                 self._answer(command)
+            case "mode":
+                self._mode(command)
+            case "confirm":
+                self._confirm(command)
             case "set":
                 self._set(command)
             case "acknowledge":
@@ -77,6 +81,8 @@ class Commands:
             raise Refused(refusals.batch_exists(command.batch))
         if len(self.state.batches) >= MAX_BATCHES:
             raise Refused(refusals.too_many_batches(MAX_BATCHES))
+        if command.mode and command.mode not in states.MODES:
+            raise Refused(refusals.no_mode(command.mode, states.MODES))
         values = check_parameters(recipe, command.parameters)
         for unit in recipe.uses:
             if unit in self.state.owners:
@@ -88,12 +94,18 @@ class Commands:
         sequence = self.control.sequence(self.control.new_batch(command.batch, recipe, values, command.by))
         self._ready(sequence)
         self.control.begin(sequence, values, command.by)
+        if command.mode:
+            self.control.set_mode(sequence, command.mode, command.by)
 
     def _ready(self, sequence: Sequence) -> None:
         """Raises Refused while an input is bad or an interlock stands."""
         bad = [tag for tag in sequence.recipe.inputs if self.state.values[tag] is None]
         if bad:
             raise Refused(refusals.no_good_value(self.cell.tags[tag].name for tag in bad[:5]))
+        self._unlocked(sequence)
+
+    def _unlocked(self, sequence: Sequence) -> None:
+        """Raises Refused while an interlock of the batch stands or is unknown."""
         for interlock in sequence.recipe.interlocks:
             if interlock.when(self.state.values, sequence.batch.variables) is not False:
                 raise Refused(refusals.interlock_stands(interlock.say, interlock.condition))
@@ -101,7 +113,7 @@ class Commands:
     def _steer(self, command: Command) -> None:
         sequence = self._find(command.batch)
         batch = sequence.batch
-        possible = states.allowed(batch.state)
+        possible = states.allowed(batch.state, batch.mode)
         if command.do not in possible:
             raise Refused(refusals.not_possible(batch.batch, batch.state, command.do, possible))
         if command.do == "reset":
@@ -114,6 +126,28 @@ class Commands:
         batch.barred = False
         cause = {"en": command.cause} if command.cause else words.commanded(command.do, command.by)
         self.control.change(sequence, command.do, cause, command.by)
+
+    def _mode(self, command: Command) -> None:
+        sequence = self._find(command.batch)
+        batch = sequence.batch
+        if command.mode not in states.MODES:
+            raise Refused(refusals.no_mode(command.mode, states.MODES))
+        if command.mode not in states.modes(batch.state):
+            raise Refused(refusals.not_possible(batch.batch, batch.state, "mode", states.allowed(batch.state)))
+        self.control.set_mode(sequence, command.mode, command.by)
+
+    def _confirm(self, command: Command) -> None:
+        """A step that waits in semi-automatic mode may begin."""
+        sequence = self._find(command.batch)
+        batch = sequence.batch
+        steps = sequence.steps
+        waiting = offered(batch.body) if batch.body is not None and batch.state == "running" else ()
+        branch = next((one for one in waiting if one.block[one.at] == command.step), None)
+        if branch is None:
+            raise Refused(refusals.NOT_WAITING)
+        branch.offer = CONFIRMED
+        name = steps[command.step].name
+        self.emit(StepConfirmed(batch.batch, command.step, name, command.by, branch.path))
 
     def _find(self, name: str) -> Sequence:
         sequence = self.control.sequences.get(name)
@@ -159,11 +193,19 @@ class Commands:
             raise Refused(refusals.heartbeat(tag.name))
         owner = self.levels.owner(tag.index)
         if owner is not None:
-            raise Refused(refusals.tag_owned(tag.name, owner.batch, owner.recipe))
+            self._by_hand(tag.name, owner)
         self._reach(tag.device)
         if command.value is None:
             raise Refused(refusals.VALUE_NEEDED)
         value = fit(tag, command.value)
-        self.state.manual[tag.index] = value
+        (self.state.manual if owner is None else owner.manual)[tag.index] = value
         self.levels.settle((tag.index,))
-        self.emit(TagSet(tag.name, value, command.by))
+        self.emit(TagSet(tag.name, value, command.by, "" if owner is None else owner.batch))
+
+    def _by_hand(self, tag: str, owner: BatchState) -> None:
+        """Raises Refused unless the batch that owns the tag stands in manual mode, with no interlock against it."""
+        if owner.mode != states.MANUAL:
+            raise Refused(refusals.tag_owned(tag, owner.batch, owner.recipe))
+        if owner.state != "held":
+            raise Refused(refusals.not_held_yet(owner.batch))
+        self._unlocked(self.control.sequences[owner.batch])

@@ -14,7 +14,7 @@ from edge.engine.levels import Levels
 from edge.engine.sequence import Sequence
 from edge.image import layouts
 from edge.language.program import Plan, Recipe, Texts
-from edge.messages import BatchRemoved, BatchStarted, Event, Restore, StateChanged, StepEnded
+from edge.messages import BatchRemoved, BatchStarted, Event, ModeChanged, Restore, StateChanged, StepEnded
 
 _unpack_batch = msgspec.msgpack.Decoder(BatchState).decode
 
@@ -68,6 +68,7 @@ class Control:
             return False
         sequence.cut(handler=True)
         batch.handling = None
+        self.let_go(sequence)
         self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
         acted, batch.state, batch.cause_say = batch.state in states.ACTING, new, cause
         if batch.blind and new not in states.ACTING:
@@ -92,6 +93,27 @@ class Control:
             self._release(sequence)
         self.levels.settle(sequence.recipe.outputs)
         return True
+
+    def set_mode(self, sequence: Sequence, mode: str, by: str) -> None:
+        """Another mode (ISA-88). Manual mode holds the batch; what was set in it ends with it."""
+        batch = sequence.batch
+        if mode == batch.mode:
+            return
+        self.emit(ModeChanged(batch.batch, batch.mode, mode, by))
+        batch.mode = mode
+        if batch.body is not None:
+            sequence.withdraw(batch.body)
+        self.let_go(sequence)
+        if mode == states.MANUAL:
+            self.change(sequence, "hold", words.manual_mode(by), by)
+
+    def let_go(self, sequence: Sequence) -> None:
+        """The levels that a person has set in manual mode end."""
+        manual = sequence.batch.manual
+        if manual:
+            tags = list(manual)
+            manual.clear()
+            self.levels.settle(tags)
 
     def _release(self, sequence: Sequence) -> None:
         """An ended batch: its outputs go to failsafe, its units are free."""
@@ -123,6 +145,7 @@ class Control:
         """The loop has run no cycle for so long that outputs are at failsafe: nothing moves again by itself."""
         say = words.stood_still(elapsed * self.plan.cell.scan_ns / 1e9)
         for sequence in self.sequences.values():
+            self.let_go(sequence)
             if self.change(sequence, "hold", say, "edge"):
                 name = sequence.batch.batch
                 self.alarms.raise_alarm(f"batch:{name}:stood-still", "stood-still", say, batch=name)
@@ -139,7 +162,7 @@ class Control:
         if recipe is None or batch.batch in self.state.batches:
             return
         batch.needs, batch.safe, batch.barred = 0, True, True
-        batch.handler, batch.unknown_since, batch.blind = {}, {}, {}
+        batch.handler, batch.manual, batch.unknown_since, batch.blind = {}, {}, {}, {}
         changed = self._changed(batch, recipe)
         if changed:
             self._forget(batch, recipe)
@@ -160,7 +183,7 @@ class Control:
             self.change(sequence, "abort", changed, "edge")
         elif recipe.after_power_loss == "abort":
             self.change(sequence, "abort", say, "edge")
-        elif recipe.after_power_loss == "resume":
+        elif recipe.after_power_loss == "resume" and batch.mode != states.MANUAL:
             batch.barred = False  # its engineer has commanded it beforehand
             self.change(sequence, "restart", words.RESUMED, "edge")
 
@@ -189,8 +212,8 @@ def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:
 
 
 def _durable(branch: BranchState | None) -> None:
-    """What was restored had been committed: its steps wait for no acknowledgement of this run."""
+    """What was restored had been committed: its steps wait for no acknowledgement; none is confirmed yet."""
     if branch is not None:
-        branch.needs = 0
+        branch.needs = branch.offer = 0
         for child in branch.children:
             _durable(child)

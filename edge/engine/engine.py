@@ -27,6 +27,7 @@ from edge.messages import (
     Event,
     Inward,
     Restore,
+    StepWaits,
     TagReport,
     unpack_inward,
 )
@@ -35,7 +36,7 @@ HEARTBEAT_NS = 100_000_000
 RECORD_S = 3.0
 """A commit that is not durable after so long is an alarm: steps wait for it, and nobody would know why."""
 
-PASSING = (CommandDone, AlarmChanged)
+PASSING = (CommandDone, AlarmChanged, StepWaits)
 """Events that only those who watch need: a device that gives another reason every few seconds wears out no disk."""
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -157,7 +158,10 @@ class Engine:
         key = f"batch:{batch.batch}:interlock:{number}"
         if tripped is None:
             since = batch.unknown_since.setdefault(number, state.cycle)
-            if batch.state not in states.ACTING or state.cycle - since < interlock.grace:
+            if state.cycle - since < interlock.grace:
+                return
+            self.control.let_go(sequence)
+            if batch.state not in states.ACTING:
                 return  # a batch that is held already need not be ended: the unknown bars its restart
             tags = self.plan.cell.tags
             names = ", ".join(tags[tag].name for tag in interlock.inputs if state.values[tag] is None)
@@ -168,6 +172,7 @@ class Engine:
                 self.alarms.clear(key)
                 return
             say = interlock.say
+            self.control.let_go(sequence)
         self.alarms.raise_alarm(key, "interlock", say, batch=batch.batch)
         self.control.change(sequence, interlock.do, say, "interlock")
 

@@ -83,6 +83,7 @@ class Field:
             f"device:{device}", "device-lost", say, batch=owner, device=name, tag=tag, detail=detail
         )
         for one in concerned:
+            self.control.let_go(one)
             self.control.change(one, "hold", say, "device")
 
     def watch(self) -> None:

@@ -41,6 +41,12 @@ SHELVE_REASON = texts(
 )
 QUESTION_CLOSED = texts("this question is not open", "cette question n'est pas ouverte", "هذا السؤال غير مفتوح")
 
+NOT_WAITING = texts(
+    "this step does not wait to be confirmed now",
+    "cette étape n'attend pas de confirmation maintenant",
+    "هذه الخطوة لا تنتظر تأكيدًا الآن",
+)
+
 
 def shelve_time(hours: int) -> Texts:
     return texts(
@@ -85,6 +91,23 @@ def tag_owned(tag: str, batch: str, recipe: str) -> Texts:
         f"{tag} belongs to batch {batch} ({recipe}) while it runs",
         f"{tag} appartient au lot {batch} ({recipe}) tant qu'il est en cours",
         f"{tag} تابع للدفعة {batch} ({recipe}) ما دامت قيد التنفيذ",
+    )
+
+
+def no_mode(mode: str, modes: Sequence[str]) -> Texts:
+    names = ", ".join(modes)
+    return texts(
+        f"there is no mode `{mode}`: choose {names}",
+        f"il n'y a pas de mode {mode} : choisissez {names}",
+        f"لا يوجد وضع {mode}: اختر {names}",
+    )
+
+
+def not_held_yet(batch: str) -> Texts:
+    return texts(
+        f"batch {batch} is not held yet: its outputs can be set by hand when it is",
+        f"le lot {batch} n'est pas encore maintenu : ses sorties se règlent à la main quand il l'est",
+        f"الدفعة {batch} لم تُعلَّق بعد: تُضبط مخارجها يدويًا بعد تعليقها",
     )
 
 

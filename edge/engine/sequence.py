@@ -7,14 +7,18 @@ from collections.abc import Iterator
 
 from drivers.value import Value
 from edge.batch import BranchState
-from edge.engine import words
+from edge.engine import states, words
 from edge.engine.acting import Acting, Fault
 from edge.engine.fit import agrees
 from edge.language.program import Branch, Repeat, Run, Step
-from edge.messages import StepEnded, StepStarted
+from edge.messages import StepEnded, StepStarted, StepWaits
 
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
+
+
+OPEN, OFFERED, CONFIRMED = 0, 1, 2
+"""How a branch's next step stands in semi-automatic mode: `BranchState.offer`."""
 
 
 class Sequence(Acting):
@@ -87,16 +91,41 @@ class Sequence(Acting):
         if branch.at == branch.entered:
             if self.batch.state in ("pausing", "paused") and not self.handling:
                 return False
+            if self.batch.mode != states.AUTOMATIC and not self.handling and not self._confirmed(branch):
+                return False
             self._enter(branch)
         return branch.needs <= self.state.acked and self._begin(self.steps[branch.block[branch.at]], branch)
 
+    def _confirmed(self, branch: BranchState) -> bool:
+        """Whether the operator has confirmed the branch's next step; one that only holds others needs no word."""
+        step = self.steps[branch.block[branch.at]]
+        if (step.branches or step.repeat is not None) and not (step.set or step.during):
+            return True
+        if branch.offer == OPEN:
+            branch.offer = OFFERED
+            self.emit(StepWaits(self.batch.batch, step.index, step.name, branch.path))
+        return branch.offer == CONFIRMED
+
+    def withdraw(self, branch: BranchState) -> None:
+        """No step of the branch, nor of those inside it, waits to be confirmed any longer."""
+        if branch.offer == OFFERED:
+            step = self.steps[branch.block[branch.at]]
+            self.emit(StepWaits(self.batch.batch, step.index, step.name, branch.path, False))
+        branch.offer = OPEN
+        for child in branch.children:
+            self.withdraw(child)
+
     def _enter(self, branch: BranchState) -> None:
-        """Enters the next step, and with it those that follow a step which ends at once: they share one commit."""
+        """Enters the next step, and with it those that follow a step which ends at once: they share one commit.
+
+        Where each is to be confirmed it enters that one alone.
+        """
+        branch.offer = OPEN
         while branch.entered < len(branch.block):
             step = self.steps[branch.block[branch.entered]]
             self.emit(StepStarted(self.batch.batch, step.index, step.name, branch.path))
             branch.entered += 1
-            if step.kind != "set":
+            if step.kind != "set" or (self.batch.mode != states.AUTOMATIC and not self.handling):
                 break
         branch.needs = 0 if self.handling else self.state.next_commit
 
@@ -262,6 +291,8 @@ class Sequence(Acting):
 
     def _cut(self, branch: BranchState) -> None:
         """Ends the branch where it stands: every step that was entered and not left is recorded as cut."""
+        if branch.offer:
+            self.withdraw(branch)
         while branch.at < branch.entered:
             self._leave(self.steps[branch.block[branch.at]], branch, "cut")
 
@@ -277,6 +308,14 @@ class Sequence(Acting):
                 self.batch.during.pop(level.tag, None)
                 self.touched.add(level.tag)
             branch.stage = 0
+
+
+def offered(branch: BranchState) -> Iterator[BranchState]:
+    """The branches whose next step waits to be confirmed."""
+    if branch.offer == OFFERED:
+        yield branch
+    for child in branch.children:
+        yield from offered(child)
 
 
 def halted(branch: BranchState) -> bool:

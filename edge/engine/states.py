@@ -18,6 +18,14 @@ ACTING: Final = frozenset({"running", "pausing", "paused"})
 HANDLED: Final = {"holding": "hold", "restarting": "restart", "stopping": "stop", "aborting": "abort"}
 """States that run the recipe's handler of this name and are done when it is."""
 
+AUTOMATIC: Final = "automatic"
+SEMI_AUTOMATIC: Final = "semi-automatic"
+MANUAL: Final = "manual"
+MODES: Final = (AUTOMATIC, SEMI_AUTOMATIC, MANUAL)
+"""The modes of a control recipe (ISA-88): its steps follow one another by themselves; each waits to be confirmed; a
+person moves the outputs while the steps stand. Manual mode is within `held`: whoever chooses it holds the batch, and
+a restart, not the choice of another mode, lets it act again (IEC 60204-1, 9.2.3: no start by mode selection)."""
+
 TABLE: Final[dict[str, dict[str, str]]] = {
     "idle": {"start": "running"},
     "running": {
@@ -66,9 +74,15 @@ def after(state: str, command: str) -> str | None:
     return TABLE[state].get(command)
 
 
-def allowed(state: str) -> tuple[str, ...]:
-    """The commands that a person can give in this state.
+def allowed(state: str, mode: str = AUTOMATIC) -> tuple[str, ...]:
+    """The commands that a person can give in this state and mode.
 
     A tuple from a generator would leave a spare one in Python's pool each time: the loop's memory would creep.
     """
-    return tuple([command for command in COMMANDS if command in TABLE[state]])
+    barred = "restart" if mode == MANUAL else ""
+    return tuple([command for command in COMMANDS if command in TABLE[state] and command != barred])
+
+
+def modes(state: str) -> tuple[str, ...]:
+    """The modes that a batch can be put into in this state: none while it comes to its end."""
+    return MODES if state in ACTING or state in ("holding", "held", "restarting") else ()

@@ -244,6 +244,10 @@ def commanded(do: str, by: str) -> Texts:
     return texts(f"{do} by {by}", f"{fr} par {by}", f"{ar} بواسطة {by}")
 
 
+def manual_mode(by: str) -> Texts:
+    return texts(f"manual mode by {by}", f"mode manuel par {by}", f"الوضع اليدوي بواسطة {by}")
+
+
 def recipe_gone(recipe: str) -> Texts:
     return texts(
         f"its recipe {recipe} is no longer there",
