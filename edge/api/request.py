@@ -9,9 +9,9 @@ import msgspec
 
 from drivers.value import Value
 from edge.engine import refusals
+from edge.engine.fit import fit
 from edge.engine.formula import WrongParameters, check_answer, check_parameters, meant
 from edge.engine.refusals import Refused
-from edge.engine.fit import fit
 from edge.language.cell import Tag
 from edge.language.program import Plan, Recipe, Texts
 from edge.messages import Asked
