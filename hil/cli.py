@@ -114,7 +114,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _models(_options: argparse.Namespace) -> int:
-    from hil.plants import MODELS, Input, Output, Parameter, fields
+    from hil.plants.catalogue import MODELS
+    from hil.plants.model import Input, Output, Parameter, fields
 
     for name, model in MODELS.items():
         about = (model.__doc__ or "").strip().partition("\n")[0]

@@ -2,7 +2,7 @@
 
 blocks:
   NAME:
-    model: tank                     one of `plants.MODELS`
+    model: tank                     one of `plants.catalogue.MODELS`
     capacity: 100 L                 the model's parameters
     inputs: {inlet: mixer.inlet}    a written tag acts on an input of the block
     outputs: {level: mixer.level}   an output of the block is what a read tag shows
@@ -26,7 +26,8 @@ from edge.language.cell import Cell, Tag, outside
 from edge.language.nodes import as_choice, as_integer, as_map, as_text
 from edge.language.source import Node, Problems, load, suggest, tick
 from hil.controllers import CONTROLLERS, Controller
-from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields
+from hil.plants.catalogue import MODELS
+from hil.plants.model import Block, Field, Input, Output, Parameter, fields
 
 FILE = "plant.yaml"
 _OWN_KEYS = ("model", "inputs", "outputs", "from")

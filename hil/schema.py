@@ -7,7 +7,8 @@ from edge.language import shape
 from edge.language.schema import DRAFT
 from hil.controllers import CONTROLLERS
 from hil.plant_file import PlantForm
-from hil.plants import MODELS, Block, Field, Input, Output, Parameter, fields
+from hil.plants.catalogue import MODELS
+from hil.plants.model import Block, Field, Input, Output, Parameter, fields
 
 _MODEL = "The plant model, as `hil models` lists them."
 

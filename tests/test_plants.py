@@ -18,21 +18,10 @@ from edge.language.source import Problems
 from hil.cli import main
 from hil.controllers import ModbusController, OpcUaController, S7Controller, Span
 from hil.plant_file import Plant, load_plant
-from hil.plants import (
-    DONE,
-    FAILED,
-    IDLE,
-    MODELS,
-    RUNNING,
-    SUFFIXES,
-    Conveyor,
-    Output,
-    Robot,
-    Tank,
-    Valve,
-    fields,
-)
-from hil.plants import Scale as WeighingScale
+from hil.plants.bottling import DONE, FAILED, IDLE, RUNNING, Conveyor, Robot, Tank, Valve
+from hil.plants.bottling import Scale as WeighingScale
+from hil.plants.catalogue import MODELS
+from hil.plants.model import SUFFIXES, Output, fields
 from hil.schema import schema
 
 DT_S = 0.01

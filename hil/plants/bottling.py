@@ -1,107 +1,11 @@
-"""Plant models: pure physics in steps of `dt_s`; no clock, no socket, the same steps give the same plant.
-
-A model is a Struct whose fields are declared as `Parameter` (given once), `Input` (what a controller or another block
-gives) or `Output` (what a sensor shows). A field is named with its unit, `level_l`, and known in a plant file without
-it, `level`. `step` integrates with the implicit or semi-implicit Euler rule, so that no step size makes it unstable.
-"""
+"""A small bottling line: tank, valve, scale, conveyor, robot."""
 
 import random
-from typing import Annotated, Protocol, get_args, get_type_hints
+from typing import Annotated
 
 import msgspec
 
-from drivers.value import Value
-
-SUFFIXES = {
-    "": "",
-    "L": "_l",
-    "L/s": "_l_per_s",
-    "degC": "_c",
-    "kW": "_kw",
-    "rpm": "_rpm",
-    "mS/cm": "_ms_per_cm",
-    "mm": "_mm",
-    "mm/s": "_mm_per_s",
-    "mm/s²": "_mm_per_s2",
-    "kg": "_kg",
-    "kg/L": "_kg_per_l",
-    "s": "_s",
-    "%": "_percent",
-}
-"""The unit of a field and how its name ends."""
-
-
-class Parameter(msgspec.Struct, frozen=True):
-    """A property of the block, in `unit`; at least `least`, so that the physics is sound."""
-
-    unit: str = ""
-    least: float = 0.0
-
-
-class Input(msgspec.Struct, frozen=True):
-    """What acts on the block, in `unit`."""
-
-    unit: str = ""
-
-
-class Output(msgspec.Struct, frozen=True):
-    """What can be measured at the block, in `unit`."""
-
-    unit: str = ""
-
-
-Role = Parameter | Input | Output
-
-
-class Block(Protocol):
-    """One piece of the plant. Inputs are set before a step, outputs read after it."""
-
-    def step(self, dt_s: float) -> None:
-        """The block `dt_s` seconds later, its inputs having stood as they are."""
-        ...
-
-
-class Field(msgspec.Struct, frozen=True):
-    """A declared field of a model: its name in a plant file, attribute, role, and the type and start of its value."""
-
-    name: str
-    attribute: str
-    role: Role
-    type: type
-    start: Value | None
-
-
-def fields(model: type[Block]) -> dict[str, Field]:
-    """The declared fields of a model, by their names in a plant file."""
-    found: dict[str, Field] = {}
-    defaults = {field.name: field.default for field in msgspec.structs.fields(model)}  # pyright: ignore[reportArgumentType]
-    for attribute, hint in get_type_hints(model, include_extras=True).items():
-        for role in get_args(hint)[1:]:
-            if isinstance(role, Parameter | Input | Output):
-                name = attribute.removesuffix(SUFFIXES[role.unit])
-                default = defaults[attribute]
-                start = default if isinstance(default, bool | int | float | str) else None
-                found[name] = Field(name, attribute, role, get_args(hint)[0], start)
-    return found
-
-
-_ARRIVED = 1e-6
-"""What lags is there when it is so near, in its unit: no instrument shows less."""
-
-
-def _toward(value: float, target: float, dt_s: float, time_constant_s: float) -> float:
-    """First-order lag, implicit Euler; it arrives."""
-    left = (value - target) * time_constant_s / (time_constant_s + dt_s)
-    return target + left if abs(left) >= _ARRIVED else target
-
-
-def _approach(value: float, target: float, most: float) -> float:
-    """Ramp: toward the target by at most `most`."""
-    return min(max(target, value - most), value + most)
-
-
-_LITRE_KJ_PER_K = 4.186
-"""Heat capacity of a litre of water."""
+from hil.plants.model import LITRE_KJ_PER_K, Input, Output, Parameter, approach, toward
 
 
 class Tank(msgspec.Struct):
@@ -155,9 +59,9 @@ class Tank(msgspec.Struct):
         self._mix(cold_l, 0.0, self.ambient_c)
         self._mix(caustic_l, self.caustic_strength_ms_per_cm, self.caustic_supply_c)
         self._release(dt_s)
-        self.temperature_c += dt_s * self.heater * self.heater_power_kw / (_LITRE_KJ_PER_K * max(self.level_l, 1.0))
-        self.temperature_c = min(_toward(self.temperature_c, self.ambient_c, dt_s, self.cooling_time_s), 100.0)
-        self.agitator_speed_rpm = _toward(self.agitator_speed_rpm, self.agitator_rpm, dt_s, self.agitator_inertia_s)
+        self.temperature_c += dt_s * self.heater * self.heater_power_kw / (LITRE_KJ_PER_K * max(self.level_l, 1.0))
+        self.temperature_c = min(toward(self.temperature_c, self.ambient_c, dt_s, self.cooling_time_s), 100.0)
+        self.agitator_speed_rpm = toward(self.agitator_speed_rpm, self.agitator_rpm, dt_s, self.agitator_inertia_s)
 
     def _mix(self, volume_l: float, conductivity_ms_per_cm: float, temperature_c: float) -> None:
         part = volume_l / (self.level_l + volume_l)
@@ -191,7 +95,7 @@ class Valve(msgspec.Struct):
 
     def step(self, dt_s: float) -> None:
         target = 100.0 if self.open else 0.0
-        self.position_percent = _approach(self.position_percent, target, 100.0 * dt_s / self.travel_time_s)
+        self.position_percent = approach(self.position_percent, target, 100.0 * dt_s / self.travel_time_s)
         self.opened, self.closed = self.position_percent >= 99.0, self.position_percent <= 1.0
         self.flow_l_per_s = self.full_flow_l_per_s * self.position_percent / 100.0
 
@@ -214,8 +118,8 @@ class Scale(msgspec.Struct):
     def step(self, dt_s: float) -> None:
         self.content_kg += max(self.fill_l_per_s, 0.0) * self.density_kg_per_l * dt_s
         if self.empty:
-            self.content_kg = _toward(self.content_kg, 0.0, dt_s, self.emptying_time_s)
-        self.weight_kg = _toward(self.weight_kg, self.tare_kg + self.content_kg, dt_s, self.settling_time_s)
+            self.content_kg = toward(self.content_kg, 0.0, dt_s, self.emptying_time_s)
+        self.weight_kg = toward(self.weight_kg, self.tare_kg + self.content_kg, dt_s, self.settling_time_s)
 
 
 class Bottle(msgspec.Struct):
@@ -261,7 +165,7 @@ class Conveyor(msgspec.Struct):
 
     def step(self, dt_s: float) -> None:
         """`ready`: a bottle is on the scale and the belt stands; `filled` counts the bottles that left it full."""
-        self.belt_speed_mm_per_s = _approach(
+        self.belt_speed_mm_per_s = approach(
             self.belt_speed_mm_per_s, self.speed_mm_per_s, self.acceleration_mm_per_s2 * dt_s
         )
         self._move(self.belt_speed_mm_per_s * dt_s)
@@ -270,7 +174,7 @@ class Conveyor(msgspec.Struct):
         self.ready = self.bottle and self.belt_speed_mm_per_s == 0
         self._fill(max(self.fill_l_per_s, 0.0) * dt_s, on_scale[0] if on_scale else None)
         load_kg = sum(self.bottle_weight_kg + bottle.content_l * self.density_kg_per_l for bottle in on_scale)
-        self.weight_kg = _toward(self.weight_kg, load_kg, dt_s, self.settling_time_s)
+        self.weight_kg = toward(self.weight_kg, load_kg, dt_s, self.settling_time_s)
 
     def _arriving(self, distance_mm: float) -> Bottle:
         return Bottle(-distance_mm + self.jitter_mm * self.chance.uniform(-1, 1))
@@ -349,13 +253,3 @@ class Robot(msgspec.Struct):
         self.counted = self.heartbeat != 0 and (self.counted or (moved and self.last_heartbeat != 0))
         self.quiet_s = 0.0 if moved else self.quiet_s + dt_s
         self.last_heartbeat = self.heartbeat
-
-
-MODELS: dict[str, type[Block]] = {
-    "tank": Tank,
-    "valve": Valve,
-    "scale": Scale,
-    "conveyor": Conveyor,
-    "robot": Robot,
-}
-"""The models that a plant file may name."""

@@ -1,0 +1,1 @@
+"""Plant models: what stands behind a simulated controller and a recipe test."""
