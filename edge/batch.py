@@ -11,6 +11,25 @@ from edge.language.rules import AlarmKind, Priority
 from edge.messages import Asked, DeviceReport
 
 
+class Instance(msgspec.Struct, omit_defaults=True):
+    """What a function block remembers. `clock` is that of its batch, its handler or the cell when it was last called.
+
+    `since` is the clock since which its condition is true, its number stays within the band (`low` to `high` so far)
+    or has been good, or it began; -1: not so now. `cycles` is its time, `band` its band. `last` is the input of an
+    edge in the last cycle. An average has `parts` (number, sum, weight), of which all but the last are in `total`.
+    """
+
+    clock: int
+    since: int = -1
+    cycles: int = 0
+    band: float = 0.0
+    last: Value | None = None
+    low: float = 0.0
+    high: float = 0.0
+    parts: list[tuple[int, float, int]] = []
+    total: tuple[float, int] = (0.0, 0)
+
+
 class BranchState(msgspec.Struct, omit_defaults=True):
     """One branch of control: the block it runs and where it stands in it.
 
@@ -19,7 +38,8 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has.
     `since` is the clock when it began, `limit` its time limit, `wait` its waiting time; `stage` and `rounds` are the
     step's own: how far a phase has come, how often a loop went round. `offer` is how the step at `at` stands in
-    semi-automatic mode: 0 not asked for, 1 waits to be confirmed, 2 is confirmed.
+    semi-automatic mode: 0 not asked for, 1 waits to be confirmed, 2 is confirmed. `instances` are the function blocks
+    of all that is active, by their result; the body or handler has them, none of its branches.
     """
 
     block: tuple[int, ...]
@@ -37,6 +57,7 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     offer: int = 0
     during: dict[int, Value] = {}
     children: list["BranchState"] = []
+    instances: dict[int, Instance] = {}
 
 
 class BatchState(msgspec.Struct, omit_defaults=True):
@@ -49,7 +70,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
     recipe of this `hash` and the tags of this checksum (0: of an older edge).
 
-    `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began.
+    `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began. `instances`
+    are the function blocks of its interlocks.
     """
 
     batch: str
@@ -75,6 +97,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     answers: dict[int, Value] = {}
     unknown_since: dict[int, int] = {}
     blind: dict[int, int] = {}
+    instances: dict[int, Instance] = {}
 
 
 class Shelf(msgspec.Struct, frozen=True):
@@ -109,7 +132,9 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct):
-    """Everything that the engine knows. `values` are None where the status is not good; `levels` are the desired ones.
+    """Everything that the engine knows. `values` are None where the status is not good, and followed by the ages of
+    those tags whose age is asked for; `held` has the cycle in which each of these was last said to hold. `levels` are
+    the desired ones.
 
     `seen` is the cycle of each device's last frame, `reports` the last that was said of it, `manual` what a person has
     set on outputs that no batch owns, `acked` the last durable commit, `behind_since` the cycle since which a newer one
@@ -135,3 +160,4 @@ class State(msgspec.Struct):
     acked: int = 0
     behind_since: int = 0
     unshelve: int = 0
+    held: dict[int, int] = {}

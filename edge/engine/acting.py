@@ -5,10 +5,11 @@ from collections.abc import Callable
 import msgspec
 
 from drivers.value import Value
-from edge.batch import BatchState, BranchState, State
+from edge.batch import BatchState, BranchState, Instance, State
 from edge.engine.fit import fit
+from edge.engine.function_blocks import FunctionBlocks
 from edge.engine.refusals import Refused
-from edge.language.program import Code, Level, Plan, Recipe, Step, Texts
+from edge.language.program import LONGEST_S, Code, Level, Plan, Recipe, Step, Texts
 from edge.language.rules import AlarmKind, Priority
 from edge.messages import Asked, Event, Recorded
 
@@ -40,7 +41,7 @@ class Acting:
     `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
     whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
     unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
-    is the cell's cycles, since its batch stands still.
+    is the cell's cycles, since its batch stands still. `instances` are the function blocks of that which has its turn.
     """
 
     def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
@@ -51,6 +52,7 @@ class Acting:
         self.steps = recipe.steps
         self.values = state.values
         self.variables = batch.variables
+        self.blocks = FunctionBlocks(plan, recipe, state.values, batch)
         self.emit = emit
         self.faults: list[Fault] = []
         self.mended: list[Fault] = []
@@ -59,6 +61,7 @@ class Acting:
         self.touched: set[int] = set()
         self.handling = False
         self.clock = 0
+        self.instances: dict[int, Instance] = {}
 
     def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
         """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
@@ -83,7 +86,9 @@ class Acting:
         if not callable(amount):
             return amount or 0
         seconds = amount(self.values, self.variables)
-        return None if seconds is None or isinstance(seconds, str) else self.plan.cycles(max(0.0, seconds))
+        if seconds is None or isinstance(seconds, str):
+            return None
+        return self.plan.cycles(min(max(0.0, seconds), LONGEST_S))
 
     def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
         branch.during = {**branch.during, **levels}

@@ -92,6 +92,7 @@ class Commands:
                 name, report = self.cell.devices[device].name, self.state.reports[device]
                 raise Refused(refusals.device_absent(name, report.status), f"{name} is not there: {report.text}")
         sequence = self.control.sequence(self.control.new_batch(command.batch, recipe, values, command.by))
+        sequence.blocks.begin(sequence.blocks.of("interlock"), sequence.batch.instances, self.state.cycle)
         self._ready(sequence)
         self.control.begin(sequence, values, command.by)
         if command.mode:

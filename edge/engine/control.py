@@ -36,7 +36,8 @@ class Control:
         return Sequence(self.plan, self.plan.recipes[batch.recipe], self.state, batch, self.emit)
 
     def new_batch(self, name: str, recipe: Recipe, parameters: dict[str, Value], by: str) -> BatchState:
-        variables: list[Value | None] = [*parameters.values(), *[None] * (len(recipe.variables) - len(parameters))]
+        variables: list[Value | None] = [*parameters.values()]
+        variables += [None] * (len(recipe.variables) + len(recipe.blocks) - len(parameters))
         return BatchState(name, recipe.name, recipe.hash, by, self.tags, variables=variables)
 
     def begin(self, sequence: Sequence, parameters: dict[str, Value], by: str) -> None:
@@ -48,6 +49,7 @@ class Control:
             self.state.manual.pop(tag, None)
         self.levels.settle(outputs)
         batch.body = BranchState(recipe.body)
+        sequence.blocks.begin(sequence.blocks.of("batch"), batch.body.instances, batch.clock)
         self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by))
         self.change(sequence, "start", words.STARTED, by)
 
@@ -70,7 +72,8 @@ class Control:
         batch.handling = None
         self.let_go(sequence)
         self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
-        acted, batch.state, batch.cause_say = batch.state in states.ACTING, new, cause
+        stood, acted = batch.state in ("paused", "restarting"), batch.state in states.ACTING
+        batch.state, batch.cause_say = new, cause
         if batch.blind and new not in states.ACTING:
             batch.blind.clear()
             self.alarms.clear_all(f"batch:{batch.batch}:no-value:")
@@ -78,6 +81,8 @@ class Control:
             batch.needs = self.state.next_commit
         if new in ("restarting", "running"):
             batch.handler.clear()
+        if new == "running" and stood and batch.body is not None:
+            sequence.blocks.look_away(batch.body.instances)
         if new == "running":
             batch.safe = batch.barred = False
         if new == "restarting":
@@ -168,7 +173,11 @@ class Control:
             self._forget(batch, recipe)
         _durable(batch.body)
         _durable(batch.handling)
+        batch.variables[len(recipe.variables) :] = [None] * len(recipe.blocks)
         sequence = self.sequence(batch)
+        sequence.blocks.begin(sequence.blocks.of("interlock"), batch.instances, self.state.cycle)
+        if batch.body is not None:
+            sequence.blocks.restore(batch.body.instances)
         self._own(sequence)
         self.state.next_prompt = max([self.state.next_prompt, *(number + 1 for number in batch.prompts)])
         say = words.power_loss(recipe.name)
@@ -198,7 +207,7 @@ class Control:
         for step, path in [*_entered(batch.body), *_entered(batch.handling)]:
             self.emit(StepEnded(batch.batch, step, str(step), "cut", 0, path))
         batch.body = batch.handling = None
-        batch.variables = [None] * len(recipe.variables)
+        batch.variables, batch.instances = [None] * len(recipe.variables), {}
         batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
 
 

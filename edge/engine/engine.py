@@ -88,6 +88,8 @@ class Engine:
             field.watch()
         if state.unshelve and cycle >= state.unshelve:
             self.alarms.come_back()
+        if state.held:
+            field.tell_ages()
         for sequence in self.control.sequences.values():
             self._run(sequence, elapsed)
         if levels.beats and cycle % self.beat < elapsed:
@@ -137,6 +139,8 @@ class Engine:
         batch = sequence.batch
         if batch.state in states.ENDED:
             return
+        if batch.instances:
+            sequence.blocks.call(batch.instances, self.state.cycle)
         values, keys = self.state.values, self.state.alarm_keys
         for number, interlock in enumerate(sequence.recipe.interlocks):
             tripped = interlock.when(values, batch.variables)
@@ -232,7 +236,7 @@ def first_state(plan: Plan) -> State:
     cell, devices = plan.cell, len(plan.cell.devices)
     return State(
         cycle=0,
-        values=[None] * len(cell.tags),
+        values=[None] * (2 * len(cell.tags)),
         statuses=[BAD_WAITING] * len(cell.tags),
         seen=[0] * devices,
         up=[False] * devices,

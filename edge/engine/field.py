@@ -26,6 +26,7 @@ class Field:
         self, plan: Plan, state: State, layouts: Sequence[Layout], levels: Levels, alarms: Alarms, control: Control
     ) -> None:
         self.cell = plan.cell
+        self.scan_s = plan.cell.scan_ns / 1e9
         self.state = state
         self.layouts = layouts
         self.levels = levels
@@ -33,6 +34,8 @@ class Field:
         self.control = control
         self.age_limits = [plan.cycles((3 * device.every_ns + SILENCE_NS) / 1e9) for device in plan.cell.devices]
         self.next_look = 0
+        for tag in sorted({tag for recipe in plan.recipes.values() for tag in recipe.ages}):
+            state.held.setdefault(tag, 0)
 
     def latch(self, frame: bytes) -> None:
         """Takes an input frame into the image. One that cannot be read changes nothing."""
@@ -94,6 +97,14 @@ class Field:
                 self._lose(DeviceReport(device, False, BAD_TIMEOUT, "its fieldbus process sends nothing"))
         due = [seen + self.age_limits[device] + 1 for device, seen in enumerate(state.seen) if state.up[device]]
         self.next_look = min(due, default=_NEVER)
+
+    def tell_ages(self) -> None:
+        """How long ago each value whose age is asked for was last said to hold: good, by a frame of its device."""
+        values, held, tags = self.state.values, self.state.held, self.cell.tags
+        for tag in held:
+            if values[tag] is not None:
+                held[tag] = self.state.seen[tags[tag].device]
+            values[len(tags) + tag] = (self.state.cycle - held[tag]) * self.scan_s
 
     def refused(self, report: TagReport) -> None:
         """Tags that their device does not give or take; an output that it does not take holds its batch."""

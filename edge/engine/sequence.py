@@ -27,6 +27,8 @@ class Sequence(Acting):
     def run(self, *, handler: bool = False) -> bool:
         """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
         branch = self._turn(handler=handler)
+        if branch is not None and branch.instances:
+            self.blocks.call(branch.instances, self.clock)
         ended = branch is not None and self._advance(branch)
         if self.blind or self.batch.blind:
             self._tell_blind()
@@ -62,7 +64,9 @@ class Sequence(Acting):
     def _turn(self, *, handler: bool) -> BranchState | None:
         self.handling = handler
         self.clock = self.state.cycle if handler else self.batch.clock
-        return self.batch.handling if handler else self.batch.body
+        branch = self.batch.handling if handler else self.batch.body
+        self.instances = {} if branch is None else branch.instances
+        return branch
 
     def _advance(self, branch: BranchState) -> bool:
         """Runs a branch as far as it goes in this cycle; True when its last step has ended."""
@@ -148,6 +152,8 @@ class Sequence(Acting):
         branch.since = self.clock
         branch.wait = wait
         branch.limit = limit if step.within is not None else -1
+        if step.blocks:
+            self.blocks.begin(step.blocks, self.instances, self.clock)
         if step.kind == "parallel":
             branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
         if step.ask is not None:
@@ -281,6 +287,8 @@ class Sequence(Acting):
         for child in branch.children:
             self._cut(child)
         self._take_back(branch)
+        if step.blocks:
+            self.blocks.end(step.blocks, self.instances)
         active = self.clock - branch.since if branch.begun else 0
         self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, branch.path))
         self.batch.prompts.pop(branch.prompt, None)

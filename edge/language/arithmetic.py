@@ -79,9 +79,27 @@ CALLED: dict[str, Any] = {
 OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {"+": add, "-": subtract, "*": multiply, "/": divide}
 
 
+def _open(ends: Range) -> tuple[float, float]:
+    """A range with infinite ends where they are not known."""
+    return -math.inf if ends[0] is None else ends[0], math.inf if ends[1] is None else ends[1]
+
+
+def _closed(low: float, high: float) -> Range:
+    return None if math.isinf(low) else low, None if math.isinf(high) else high
+
+
+def _end(apply: Callable[[Any, Any], Any], a: float, b: float) -> float | None:
+    """One end of a product or quotient; zero times infinity is zero, since every value is finite."""
+    if math.isinf(a) or math.isinf(b):
+        if apply is divide:
+            return 0.0 if math.isinf(b) else a * math.copysign(1, b)
+        return 0.0 if 0 in (a, b) else math.copysign(math.inf, a) * math.copysign(1, b)
+    return apply(a, b)
+
+
 def _corners(apply: Callable[[Any, Any], Any], a: Range, b: Range) -> Range:
-    results = [apply(x, y) for x in a for y in b]
-    return (None, None) if None in results else (min(results), max(results))
+    results = [_end(apply, x, y) for x in _open(a) for y in _open(b)]
+    return (None, None) if None in results else _closed(min(results), max(results))  # type: ignore[type-var]
 
 
 def range_of(op: str, a: Range, b: Range) -> Range:
@@ -90,9 +108,26 @@ def range_of(op: str, a: Range, b: Range) -> Range:
         return add(a[0], b[0]), add(a[1], b[1])
     if op == "-":
         return subtract(a[0], b[1]), subtract(a[1], b[0])
-    if op == "/" and (b[0] is None or b[1] is None or b[0] <= 0 <= b[1]):
+    return _quotient(a, b) if op == "/" else _corners(multiply, a, b)
+
+
+def _quotient(a: Range, b: Range) -> Range:
+    """The range of a quotient; by zero it has no value, so that a divisor from or to zero is never zero itself."""
+    low, high = _open(b)
+    if low < 0 < high or low == high == 0:
         return None, None
-    return _corners(OPERATIONS[op], a, b)
+    if 0 not in (low, high):
+        return _corners(divide, a, b)
+    sign, far = (1, high) if low == 0 else (-1, low)
+    a_low, a_high = _open(a)
+    near = [end * sign for end in (a_low, a_high)]
+    ends = [_end(divide, end, far) for end in (a_low, a_high)]
+    if None in ends:
+        return None, None
+    lows = [end for end in ends if end is not None]
+    low = -math.inf if min(near) < 0 else min(lows)
+    high = math.inf if max(near) > 0 else max(lows)
+    return _closed(low, high)
 
 
 def verdict_of(op: str, a: Range, b: Range) -> bool | None:
@@ -111,12 +146,13 @@ def verdict_of(op: str, a: Range, b: Range) -> bool | None:
 
 
 def range_of_call(name: str, ranges: list[Range]) -> Range:
-    """The range of `min`, `max` and `clamp`."""
-    lows, highs = [low for low, _ in ranges], [high for _, high in ranges]
-    if name == "clamp":
-        return lows[1], maximum(highs[1], highs[2])
-    pick = min if name == "min" else max
-    known_lows, known_highs = [low for low in lows if low is not None], [high for high in highs if high is not None]
-    low = minimum(*lows) if name == "min" else pick(known_lows, default=None)
-    high = pick(known_highs, default=None) if name == "min" else maximum(*highs)
-    return low, high
+    """The range of `min`, `max` and `clamp`, whose ends rise with the ends of what they are made of."""
+    lows, highs = zip(*map(_open, ranges), strict=True)
+    called = {"min": min, "max": max, "clamp": clamp}[name]
+    return _closed(called(*lows), called(*highs))
+
+
+def absolute_range(of: Range) -> Range:
+    """The range of a number without its sign."""
+    low, high = _open(of)
+    return _closed(max(0, low, -high), max(-low, high))

@@ -7,9 +7,10 @@ from typing import Literal
 import msgspec
 
 from edge.language import grammar, recipe
+from edge.language.calls import Memory, Use
 from edge.language.cell import Tag, outside, whole
 from edge.language.expression import Compiled, Scope, Type, compile_expression
-from edge.language.program import Code, Level, Plan
+from edge.language.program import BlockScope, Code, Level, Plan
 from edge.language.source import Node, Place, Problems, origin, suggest, tick
 from edge.language.units import Unit, parse
 
@@ -40,10 +41,12 @@ class Context(msgspec.Struct, frozen=True):
 class Binding:
     """Compiles the expressions and levels of one recipe against its cell.
 
-    `reads` are the expressions that were compiled, with the places where they stand.
+    `reads` are the expressions that were compiled, with the places where they stand. `memory` has their function
+    blocks; without it they can have none.
     """
 
-    def __init__(self, context: Context, problems: Problems) -> None:
+    def __init__(self, context: Context, problems: Problems, memory: Memory | None = None) -> None:
+        self.memory = memory
         self.plan = context.plan
         self.scope = context.scope
         self.variables = context.variables
@@ -54,13 +57,16 @@ class Binding:
         self.problems = problems
         self.used: set[int] = set()
         self.variables_read: set[int] = set()
+        self.ages: set[int] = set()
         self.reads: list[tuple[Node, Compiled]] = []
         self._tags = {tag.name: tag for tag in self.plan.cell.tags}
 
     # Expressions.
 
-    def expression(self, node: Node | None, expect: Type | None, unit: Unit | None = None) -> Compiled | None:
-        """The expression at a node, None with its problems reported."""
+    def expression(
+        self, node: Node | None, expect: Type | None, unit: Unit | None = None, scope: BlockScope = "batch"
+    ) -> Compiled | None:
+        """The expression at a node, None with its problems reported. It is calculated once unless `scope` says else."""
         if node is None or (self.broken and not self.broken.isdisjoint(_WORD.findall(node.text))):
             return None
         written = node.text, node.quoted, expect, unit and unit.name
@@ -68,16 +74,19 @@ class Binding:
         compiled = self.known.get(written)
         if compiled is None or any(tags[tag].device not in self.owned for tag in compiled.tags):
             before = self.problems.errors + self.problems.warnings
-            compiled = compile_expression(node, self.scope, self.problems, expect=expect, unit=unit)
+            use = None if self.memory is None else Use(self.memory, scope)
+            compiled = compile_expression(node, self.scope, self.problems, expect=expect, unit=unit, use=use)
             if (
                 compiled is not None
                 and not compiled.variables
+                and not compiled.blocks
                 and self.problems.errors + self.problems.warnings == before
             ):
                 self.known[written] = compiled
         if compiled is not None:
             self.reads.append((node, compiled))
             self.variables_read.update(compiled.variables)
+            self.ages.update(compiled.ages)
             for tag, place in compiled.places.items():
                 self.owns(tags[tag].device, place)
             if not self.choices.keys().isdisjoint(compiled.variables):
@@ -98,9 +107,9 @@ class Binding:
                 place = origin(node, part.start, part.end - part.start, self.problems)
                 self.problems.error(place, "no-such-answer", f"`{names[0]}` is never {tick(str(part.value))}", hint)
 
-    def condition(self, node: Node | None) -> Compiled | None:
+    def condition(self, node: Node | None, scope: BlockScope = "batch") -> Compiled | None:
         """An expression that is true or false."""
-        return self.expression(node, "bool")
+        return self.expression(node, "bool", scope=scope)
 
     def decided(self, node: Node, condition: Compiled, code: str, so: str) -> None:
         """Reports a condition that cannot be otherwise as an error, with the reason where the checker gave one."""

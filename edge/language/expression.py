@@ -10,15 +10,16 @@ from collections.abc import Mapping
 import msgspec
 
 from drivers.value import Value, from_raw
+from edge.language.calls import ARGUMENTS, ELAPSED, Calls, Use
 from edge.language.cell import Cell, Tag
-from edge.language.checker import ARGUMENTS, Checker, Locate, Symbol, Type
+from edge.language.checker import Locate, Symbol, Type
 from edge.language.grammar import KEYWORDS, SyntaxFault, Tree, parse
-from edge.language.program import Code, Values
+from edge.language.program import Code, FunctionBlock
 from edge.language.source import Node, Place, Problems, origin
 from edge.language.units import Unit
 from edge.language.units import parse as parse_unit
 
-RESERVED = frozenset({*KEYWORDS, *ARGUMENTS})
+RESERVED = frozenset({*KEYWORDS, *ARGUMENTS, ELAPSED})
 """Names that no variable can have."""
 
 
@@ -57,7 +58,8 @@ class Compiled(msgspec.Struct, frozen=True):
     `low` and `high` bound a number, `always` is what a condition is, while every tag is in its range; None: not known.
     `whole`: a number that is sure to be whole.
     `constant` is its value where it reads nothing. `tags` and `variables` are what it reads, `places` where it first
-    reads each tag.
+    reads each tag; `ages` are the tags whose age it asks for, `blocks` its function blocks, each after those that its
+    input asks.
     """
 
     code: Code
@@ -72,21 +74,29 @@ class Compiled(msgspec.Struct, frozen=True):
     variables: tuple[int, ...]
     places: dict[int, Place]
     text: str
+    ages: tuple[int, ...] = ()
+    blocks: tuple[FunctionBlock, ...] = ()
 
 
 def compile_expression(
-    node: Node, scope: Scope, problems: Problems, *, expect: Type | None = None, unit: Unit | None = None
+    node: Node,
+    scope: Scope,
+    problems: Problems,
+    *,
+    expect: Type | None = None,
+    unit: Unit | None = None,
+    use: Use | None = None,
 ) -> Compiled | None:
     """A node's text as code, its result in `unit` where one is given; None, with every problem added, if it is wrong.
 
-    Where text is expected, a scalar in YAML's quotes is that text.
+    Where text is expected, a scalar in YAML's quotes is that text. Without a `use` it can have no memory.
     """
     if node.kind != "text":
         hint = "put it in quotes if it is meant as text" if node.kind == "map" else ""
         return problems.error(node, "not-expression", f"expected an expression, found a {node.kind}", hint)
     if expect == "text" and node.quoted:
         tree = Tree("text", 0, len(node.text), node.text)
-        return _compile(node.text, tree, scope, problems, lambda at, length: node.place, expect, unit)
+        return _compile(node.text, tree, scope, problems, lambda at, length: node.place, expect, unit, use)
 
     def locate(at: int, length: int) -> Place:
         return origin(node, at, length, problems)
@@ -96,7 +106,7 @@ def compile_expression(
     except SyntaxFault as fault:
         place = locate(fault.start, fault.end - fault.start)
         return problems.error(place, "expression-syntax", fault.message, fault.hint)
-    return _compile(node.text, tree, scope, problems, locate, expect, unit)
+    return _compile(node.text, tree, scope, problems, locate, expect, unit, use)
 
 
 def _compile(
@@ -107,8 +117,9 @@ def _compile(
     locate: Locate,
     expect: Type | None,
     unit: Unit | None,
+    use: Use | None,
 ) -> Compiled | None:
-    checker = Checker(text, scope.symbols, problems, locate)
+    checker = Calls(text, scope.symbols, problems, locate, use=use, runs=scope.runs)
     result = checker.check(tree, expect)
     if result is None or not checker.is_expected(result, expect):
         return None
@@ -116,7 +127,7 @@ def _compile(
         return None
     is_bool = result.type == "bool"
     return Compiled(
-        code=checker.code(result) if scope.runs else _no_code,
+        code=checker.code(result),
         type=result.type,
         unit=result.unit,
         low=None if is_bool else result.low,
@@ -128,8 +139,6 @@ def _compile(
         variables=tuple(sorted(checker.variables)),
         places=checker.tags,
         text=text,
+        ages=tuple(sorted(checker.ages)),
+        blocks=tuple(checker.blocks),
     )
-
-
-def _no_code(_values: Values, _variables: Values) -> Value | None:
-    raise RuntimeError("this expression was only checked")

@@ -152,7 +152,8 @@ class Flow:
 
     def _changes(self, node: Node, compiled: Compiled, variables: Known, so: str) -> None:
         """Reports a condition that stays what it is."""
-        if compiled.always is None and not compiled.tags and not variables & set(compiled.variables):
+        changes = compiled.tags or compiled.blocks or variables & set(compiled.variables)
+        if compiled.always is None and not changes:
             hint = "parameters and answers stay what they are: wait for a tag"
             self.problems.error(node, "never-changes", f"nothing in this changes: {so}", hint)
 

@@ -82,6 +82,8 @@ class Master:
             outputs=tuple(sorted({level.tag for level in levels})),
             after_power_loss=form.after_power_loss,
             say=recipe.texts(form.say),
+            ages=tuple(sorted(compiler.ages)),
+            blocks=tuple(compiler.blocks),
         )
 
     def _every_step(self) -> Iterator[recipe.Step]:
@@ -157,7 +159,9 @@ class Master:
         found: dict[str, Symbol] = {}
         choices: dict[str, tuple[str, ...]] = {}
         for made in self.parameters:
-            found[made.name] = Symbol("variable", len(found), made.type, units.parse(made.unit), made.low, made.high)
+            found[made.name] = Symbol(
+                "variable", len(found), made.type, units.parse(made.unit), made.low, made.high, fixed=True
+            )
             if made.choices:
                 choices[made.name] = made.choices
         first: dict[str, Node] = {}
@@ -200,7 +204,7 @@ class Master:
     # The rest.
 
     def _interlock(self, form: recipe.Interlock) -> Interlock | None:
-        when = self.compiler.condition(form.when)
+        when = self.compiler.condition(form.when, "interlock")
         if when is None:
             return None
         if when.always is True:
@@ -211,7 +215,7 @@ class Master:
                 self.problems.error(
                     form.when, "not-yet-answered", f"`{self.names[index]}` may have no answer yet", hint
                 )
-        if not when.tags and when.always is None:
+        if not when.tags and not when.blocks and when.always is None:
             self.problems.error(form.when, "never-changes", "nothing in this changes", "an interlock watches tags")
         return Interlock(
             when.code,
@@ -221,6 +225,7 @@ class Master:
             when.text,
             form.node.place.line,
             when.tags,
+            when.blocks,
         )
 
     def _unused(self) -> None:

@@ -13,13 +13,39 @@ from edge.language.cell import Cell
 
 Values = Sequence[Value | None]
 Code = Callable[[Values, Values], Value | None]
-"""A compiled expression: (tag values by index, variables by index) -> value; None: unknown, since a value is bad."""
+"""A compiled expression: (tag values by index, then their ages in s; variables by index) -> value.
+
+None: unknown, since a value is bad. The variables are those of the recipe, then the results of its function blocks.
+"""
+
+LONGEST_S = 10 * 366 * 86_400.0
+"""The longest time that something can take."""
 
 Texts = dict[str, str]
 """One text in several languages: language code (`en`, `fr`, `ar`) -> text."""
 
 Block = tuple[int, ...]
 """Steps that run one after another: their indices in `Recipe.steps`."""
+
+
+BlockKind = Literal["rising", "falling", "stable", "average", "elapsed"]
+BlockScope = Literal["step", "batch", "interlock"]
+
+
+class FunctionBlock(msgspec.Struct, frozen=True):
+    """A call with memory in an expression (IEC 61131-3, 2.5.2): each is an instance of its own, called once a cycle.
+
+    Its value is the variable `result`. `input` is what it looks at; `seconds` its time; `band`, in the unit of a
+    number, how far that may move and still be stable. It remembers from the start of its `scope` on: of the step, of
+    the batch, or as an interlock, which goes on in every state.
+    """
+
+    kind: BlockKind
+    scope: BlockScope = "step"
+    result: int = -1
+    input: Code | None = None
+    seconds: float | Code = 0.0
+    band: float | Code | None = None
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -78,7 +104,8 @@ class Step(msgspec.Struct, frozen=True):
     """One step. On entry its `set` levels are given (IEC 61131-3 action qualifier S), while it is active its `during`
     levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands.
 
-    `inputs` are the tags that its own expressions read, `condition` the text of what it waits for.
+    `inputs` are the tags that its own expressions read, `condition` the text of what it waits for, `blocks` the
+    function blocks of what it asks again and again.
     """
 
     index: int
@@ -98,6 +125,7 @@ class Step(msgspec.Struct, frozen=True):
     record: tuple[Entry, ...] = ()
     inputs: tuple[int, ...] = ()
     condition: str = ""
+    blocks: tuple[FunctionBlock, ...] = ()
 
 
 class Interlock(msgspec.Struct, frozen=True):
@@ -110,6 +138,7 @@ class Interlock(msgspec.Struct, frozen=True):
     condition: str
     line: int
     inputs: tuple[int, ...] = ()
+    blocks: tuple[FunctionBlock, ...] = ()
 
 
 class Phase(msgspec.Struct, frozen=True):
@@ -142,6 +171,8 @@ class Recipe(msgspec.Struct, frozen=True):
 
     `variables` are the parameters' names followed by those that answers fill; expressions have them by index.
     `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its units.
+    `ages` are the tags whose age it asks for; `blocks` the function blocks of all its expressions, in the order in
+    which their results follow the variables.
     """
 
     name: str
@@ -159,6 +190,8 @@ class Recipe(msgspec.Struct, frozen=True):
     outputs: tuple[int, ...]
     after_power_loss: Literal["hold", "resume", "abort"] = "hold"
     say: Texts = {}
+    ages: tuple[int, ...] = ()
+    blocks: tuple[FunctionBlock, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):

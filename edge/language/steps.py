@@ -10,8 +10,9 @@ import msgspec
 
 from edge.language import recipe
 from edge.language.binding import Binding, Context
+from edge.language.calls import Memory
 from edge.language.expression import Compiled
-from edge.language.program import Block, Branch, Code, Entry, Prompt, Repeat, Run, Step
+from edge.language.program import Block, BlockScope, Branch, Code, Entry, Prompt, Repeat, Run, Step
 from edge.language.recipe import Kind
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.units import NONE
@@ -32,7 +33,9 @@ class Compiler(Binding):
     """
 
     def __init__(self, context: Context, problems: Problems) -> None:
-        super().__init__(context, problems)
+        memory = Memory(len(context.variables), len(context.plan.cell.tags))
+        super().__init__(context, problems, memory)
+        self.blocks = memory.blocks
         self.made: dict[int, Made] = {}
         self._phases = {phase.name: index for index, phase in enumerate(self.plan.phases)}
         self._count = 0
@@ -84,7 +87,10 @@ class Compiler(Binding):
             **parts,
         )
         tags = sorted({tag for _, compiled in self.reads for tag in compiled.tags})
-        self.made[index] = Made(msgspec.structs.replace(step, inputs=tuple(tags)), form, tuple(self.reads))
+        blocks = tuple(block for _, compiled in self.reads for block in compiled.blocks if block.scope == "step")
+        self.made[index] = Made(
+            msgspec.structs.replace(step, inputs=tuple(tags), blocks=blocks), form, tuple(self.reads)
+        )
         self.reads = outer
         return index
 
@@ -140,7 +146,7 @@ class Compiler(Binding):
         return {}
 
     def _until(self, form: recipe.Step) -> dict[str, Any]:
-        condition = self.condition(form.until)
+        condition = self.condition(form.until, "step")
         place = form.place("until")
         if not form.has("within"):
             hint = "add `within: 60 s`, or `within: none` if it may take for ever"
@@ -176,12 +182,13 @@ class Compiler(Binding):
         ways = form.choose or []
         if form.choose is not None and not ways:
             self.problems.error(form.place("choose"), "no-steps", "here are no ways", "such as `- when: …`")
+        waits: BlockScope = "batch" if self._handler or any(way.has("else") for way in ways) else "step"
         branches: list[Branch] = []
         reached = True
         for number, way in enumerate(ways):
             if not reached:
                 self.problems.error(way.node, "unreachable", "this way is never taken: the one before it always is")
-            branch, always_taken = self._way(way, last=number == len(ways) - 1)
+            branch, always_taken = self._way(way, waits, last=number == len(ways) - 1)
             branches.append(branch)
             reached = reached and not always_taken
         if ways and not any(way.has("else") for way in ways) and reached and not form.has("within"):
@@ -191,7 +198,7 @@ class Compiler(Binding):
         conditions = [way.when.text for way in ways if way.when is not None]
         return {"branches": tuple(branches), "condition": " / ".join(conditions)}
 
-    def _way(self, way: recipe.Way, *, last: bool) -> tuple[Branch, bool]:
+    def _way(self, way: recipe.Way, scope: BlockScope, *, last: bool) -> tuple[Branch, bool]:
         """A way of a `choose`, and whether it is always taken."""
         if way.has("else"):
             extra = next((key for key in ("when", "steps") if way.has(key)), "")
@@ -206,7 +213,7 @@ class Compiler(Binding):
             if not way.has(key):
                 hint = "a way is `when: …` with `steps: […]`, or `else: […]`"
                 self.problems.error(way.node, "missing-key", f"`{key}` is missing here", hint)
-        condition = self.condition(way.when)
+        condition = self.condition(way.when, scope)
         sure = None if condition is None else condition.always
         if condition is not None and sure is False:
             self.decided(way.place("when"), condition, "unreachable", "the way is never taken")
@@ -224,7 +231,7 @@ class Compiler(Binding):
         if len(given) != 1:
             hint = "such as `times: 3`, `while: mixer.level < 20 L` or `until: mixer.level >= 20 L`"
             self.problems.error(loop.node, "bad-repeat", "`repeat` has one of `times`, `while` and `until`", hint)
-        while_, until = self.condition(loop.while_), self.condition(loop.until)
+        while_, until = self.condition(loop.while_, "step"), self.condition(loop.until, "step")
         for node, condition, endless in ((loop.while_, while_, True), (loop.until, until, False)):
             if node is None or condition is None:
                 continue
