@@ -3,8 +3,8 @@
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby, pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -14,6 +14,32 @@ from drivers.value import DataType, Value
 
 MANY = 16
 """So many numbers are taken out faster as an array than by a struct."""
+
+
+class Runs(Sequence[Any]):
+    """Values of some blocks, one after another. Those that are machine arrays stay so until one is asked for."""
+
+    __slots__ = ("_flat", "parts")
+
+    def __init__(self, parts: Sequence[Sequence[Any]]) -> None:
+        self.parts = [inner for part in parts for inner in runs(part)]
+        self._flat: list[Any] | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self.parts)
+
+    def __getitem__(self, place: Any) -> Any:
+        if self._flat is None:
+            self._flat = list(self)
+        return self._flat[place]
+
+
+def runs(values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The parts that values are made of."""
+    return values.parts if isinstance(values, Runs) else (values,)
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -99,15 +125,20 @@ def _layout(slots: Sequence[tuple[tuple[int, ...], str]]) -> tuple[Callable[...,
     return struct.Struct(f">{layout}").unpack_from, None if padded else itemgetter(*every)
 
 
-def _array(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]] | None:
-    """What takes out many numbers of one type that lie side by side: they stay machine numbers until one is used."""
-    kind, start = fields[0].type, fields[0].places[0]
-    places = [place for field in fields for place in field.places]
-    if kind.kind not in ("int", "float") or any(field.type != kind for field in fields):
-        return None
-    if places != list(range(start, start + len(places))):
-        return None
-    code, part, swapped = kind.code, slice(start, start + len(places)), sys.byteorder == "little"
+def _side_by_side(one: Field, other: Field) -> bool:
+    """Whether two numbers of one type lie so that an array takes both."""
+    return one.type == other.type and other.places[0] == one.places[-1] + 1 and _straight(other)
+
+
+def _straight(field: Field) -> bool:
+    first, size = field.places[0], len(field.places)
+    return field.type.kind in ("int", "float") and field.places == tuple(range(first, first + size))
+
+
+def _array(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]]:
+    """What takes out numbers of one type that lie side by side: they stay machine numbers until one is used."""
+    code, start, end = fields[0].type.code, fields[0].places[0], fields[-1].places[-1] + 1
+    part, swapped = slice(start, end), sys.byteorder == "little"
 
     def numbers(data: bytes) -> Sequence[Any]:
         found = array(code, data[part])
@@ -121,12 +152,35 @@ def _array(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]] | None:
 def unpacker(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]]:
     """Compiles fields of a block into one function: its bytes -> the fields' values, in order.
 
-    MANY fields of one type side by side are an array of it. Others that lie in order cost one `struct`, the bits of
-    one byte once; where they overlap or their bytes are swapped, their bytes are first picked into order.
+    MANY numbers of one type side by side are an array, and where there is one, the values are `Runs`.
     """
-    numbers = _array(fields) if len(fields) >= MANY else None
-    if numbers is not None:
-        return numbers
+    stretches: list[tuple[Sequence[Field], bool]] = []
+    for stretch in _stretches(fields):
+        many = len(stretch) >= MANY and _straight(stretch[0])
+        if stretches and not many and not stretches[-1][1]:
+            stretch = [*stretches.pop()[0], *stretch]
+        stretches.append((stretch, many))
+    parts = [_array(stretch) if many else _struct(stretch) for stretch, many in stretches]
+    if len(parts) == 1:
+        return parts[0]
+    return lambda data: Runs([part(data) for part in parts])
+
+
+def _stretches(fields: Sequence[Field]) -> list[list[Field]]:
+    """The fields in their order, those together that an array could take."""
+    found: list[list[Field]] = []
+    for field in fields:
+        if found and _straight(found[-1][-1]) and _side_by_side(found[-1][-1], field):
+            found[-1].append(field)
+        else:
+            found.append([field])
+    return found
+
+
+def _struct(fields: Sequence[Field]) -> Callable[[bytes], Sequence[Any]]:
+    """Fields that lie in order cost one `struct`, the bits of one byte once; where they overlap or their bytes are
+    swapped, their bytes are first picked into order.
+    """
     letters = [{"string": f"{one.type.size}s", "bool": "B"}.get(one.type.kind, one.type.code) for one in fields]
     slots: dict[tuple[tuple[int, ...], str], int] = {}
     order = [slots.setdefault((one.places, letter), len(slots)) for one, letter in zip(fields, letters, strict=True)]

@@ -10,7 +10,7 @@ import msgspec
 
 from drivers import modbus_codec as modbus
 from drivers import modbus_identity
-from drivers.blocks import Block, coalesce, unpacker
+from drivers.blocks import Block, Runs, coalesce, unpacker
 from drivers.driver import DeviceError, Node, Point
 from drivers.link import shared
 from drivers.modbus_address import BIT_AREAS, NAMES, READS, field, place
@@ -121,7 +121,8 @@ class ModbusDriver:
         self._requests: list[bytes] = []
         self._seen: list[bytes] = []  # the last answers, one a read; empty where all must be taken anew
         self._good = (GOOD,) * len(points)
-        self._in_one = False  # whether one read brings every point, in order
+        self._in_order = False  # whether the reads one after another bring every point in its order
+        self._parts: list[Sequence[Any]] = []  # then: the values of each read
         self._last = Scan([None] * len(points), [BAD_WAITING] * len(points), 0)
         self._refused: dict[int, _Refusal] = {}
         self._fewest = 0
@@ -180,7 +181,8 @@ class ModbusDriver:
     def _read_by(self, reads: list[_Read]) -> None:
         """These are the reads of each scan from now on."""
         self._reads, self._requests, self._seen = reads, [read.request for read in reads], []
-        self._in_one = len(reads) == 1 and reads[0].run == slice(0, len(self._points))
+        self._in_order = [point for read in reads for point in read.members] == list(range(len(self._points)))
+        self._parts = [()] * len(reads)
 
     def _reads_of(self, area: str, points: Iterable[int], gap: int | None = None) -> list[_Read]:
         limit = self._settings.max_bits if area in BIT_AREAS else self._settings.max_registers
@@ -232,21 +234,25 @@ class ModbusDriver:
 
     def _taken(self, answers: Sequence[bytes]) -> tuple[Sequence[Any], list[tuple[_Read, int]]]:
         """All values, and the reads that were refused; answers as in the last scan are not looked at."""
-        values: list[Any] | None = None
+        parts, values = self._parts.copy(), None if self._in_order else list(self._last.values)
         refused: list[tuple[_Read, int]] = []
-        for read, answer, before in zip(self._reads, answers, self._seen or repeat(b""), strict=False):
+        asked = zip(self._reads, answers, self._seen or repeat(b""), strict=False)
+        for number, (read, answer, before) in enumerate(asked):
             if answer == before:
                 continue
             whole = len(answer) == read.length and answer[:3] == read.head
             data = answer[3:] if whole else self._data(read.request, answer)
             if isinstance(data, int):
                 refused.append((read, data))
-            elif self._in_one:
-                return read.unpack(data), refused
+                parts[number] = (None,) * len(read.members)
+            elif values is None:
+                parts[number] = read.unpack(data)
             else:
-                values = list(self._last.values) if values is None else values
                 read.put(data, values)
-        return list(self._last.values) if values is None else values, refused
+        self._parts = parts
+        if values is not None:
+            return values, refused
+        return parts[0] if len(parts) == 1 else Runs(parts), refused
 
     def _judged(self, values: list[Value | None], transient: dict[int, _Refusal]) -> Sequence[int]:
         """The points' statuses; what is refused has no value, and is spoken of."""

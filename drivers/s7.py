@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import msgspec
 
 from drivers import s7_codec as s7
+from drivers.blocks import Runs
 from drivers.driver import DeviceError, Node, Point
 from drivers.link import FramingError, Link, shared
 from drivers.s7_address import NoString, decode_string, encode, place
@@ -109,6 +110,9 @@ class S7Driver:
         self._places = [place(point) for point in points]
         self._values: list[Value | None] = [None] * len(points)
         self._statuses = [BAD_WAITING] * len(points)
+        self._good = (GOOD,) * len(points)
+        self._newer: dict[bytes, Sequence[Any]] = {}  # by request, values that are newer than those in `_values`
+        self._in_order = False  # whether the jobs one after another bring every point in its order
         self._seen: dict[bytes, bytes] = {}  # by request, the last answer that refused nothing, from its lengths on
         self._sound: set[bytes] = set()  # the jobs of which every point was good in the last scan
         self._changed = False
@@ -196,9 +200,24 @@ class S7Driver:
         elif not self._jobs:
             await self._ask(_ALIVE, lambda message: s7.parse_read(message, 1))
         if self._changed:
-            self._last, self._changed = Scan(tuple(self._values), tuple(self._statuses), began_ns), False
+            self._last, self._changed = Scan(*self._all(), began_ns), False
             return self._last
         return Scan(self._last.values, self._last.statuses, began_ns, changed=False)
+
+    def _all(self) -> tuple[Sequence[Value | None], Sequence[int]]:
+        """All values and their StatusCodes."""
+        if self._in_order and len(self._newer) == len(self._jobs):
+            parts = [self._newer[request] for request in self._requests]
+            return parts[0] if len(parts) == 1 else Runs(parts), self._good
+        self._lay_out()
+        return tuple(self._values), tuple(self._statuses)
+
+    def _lay_out(self) -> None:
+        """Puts into `_values` what is newer than it: before anything else is."""
+        if self._newer:
+            for job in self._jobs:
+                if job.request in self._newer and job.run is not None:
+                    self._values[job.run] = self._newer.pop(job.request)
 
     def _forget(self) -> None:
         """Asks for everything again, also for what the PLC refused."""
@@ -208,6 +227,7 @@ class S7Driver:
 
     def _plan(self) -> None:
         """Makes the jobs anew, without the points that were refused."""
+        self._lay_out()
         self._planned_pdu = self._codec.pdu
         self._seen.clear()
         self._sound.clear()
@@ -220,6 +240,7 @@ class S7Driver:
         groups = side_by_side(self._places, wanted, gap=self._settings.gap, largest=largest, alone=self._alone)
         self._jobs = read_jobs(self._places, groups, self._planned_pdu)
         self._requests = [job.request for job in self._jobs]
+        self._in_order = [index for job in self._jobs for index in job.plain] == list(range(len(self._points)))
 
     async def _read(self, jobs: Sequence[ReadJob]) -> list[tuple[Item, int]]:
         """Reads jobs into the readings; gives the blocks that the PLC refused, with its return codes."""
@@ -232,7 +253,7 @@ class S7Driver:
         if values is not None:
             self._seen[job.request] = message[6:]
             if job.run is not None and job.request in self._sound and not job.strings:
-                self._values[job.run], self._changed = values, True
+                self._newer[job.request], self._changed = values, True
             else:
                 self._sound.add(job.request)
                 self._decode(job.plain, values, job.strings, message)
@@ -249,6 +270,7 @@ class S7Driver:
     def _decode(
         self, plain: Sequence[int], values: Sequence[Value], strings: Sequence[tuple[int, slice]], data: bytes
     ) -> None:
+        self._lay_out()
         self._changed = True
         if self.troubles:
             for index in (*plain, *(index for index, _ in strings)):
@@ -269,6 +291,7 @@ class S7Driver:
     def _give_up(self, index: int, status: int, what: str, hint: str, where: str = "") -> None:
         """This point is bad, and why; `where` is what else is bad for the same reason."""
         point = self._points[index]
+        self._lay_out()
         self._sound.clear()
         self._changed = self._changed or self._statuses[index] != status
         self._values[index], self._statuses[index] = None, status

@@ -6,13 +6,18 @@ are in the tags' units.
 """
 
 import struct
+import sys
+from array import array
 from collections.abc import Sequence
+from typing import Any
 
+from drivers.blocks import Runs, runs
 from drivers.value import GOOD, Value, is_good
 from edge.language.cell import Cell, Device, Tag
 
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
 
+_MACHINE: tuple[type[Any], ...] = (array, Runs)
 _STATUSES, _TIMES, _UNCHANGED = 1, 2, 4
 _CAUSED = 1
 _START = struct.Struct("<BBH")
@@ -28,11 +33,16 @@ _LENGTH = struct.Struct("<I")
 def _letter(tag: Tag) -> str:
     if tag.type.kind == "string":
         return f"{tag.type.size}s"
-    if tag.type.kind == "bool":
-        return "?"
     if tag.type.kind == "float" or tag.scale is not None:
         return "d"
+    if tag.type.kind == "bool":
+        return "?"
     return "Q" if tag.type.name == "uint64" else "q"
+
+
+def _own_letter(tag: Tag) -> str:
+    """A value that was read, unless it is scaled, is as large as its type."""
+    return _letter(tag) if tag.scale is not None or tag.type.kind == "string" else tag.type.code
 
 
 def _blank(tag: Tag) -> Value:
@@ -44,8 +54,10 @@ def _blank(tag: Tag) -> Value:
 class Fields:
     """Packs and unpacks the values of some tags in their order: one struct for all; text is UTF-8, zero-padded."""
 
-    def __init__(self, tags: Sequence[Tag]) -> None:
-        self.struct = struct.Struct("<" + "".join(_letter(tag) for tag in tags))
+    def __init__(self, tags: Sequence[Tag], *, as_read: bool = False) -> None:
+        letters = [_own_letter(tag) if as_read else _letter(tag) for tag in tags]
+        self.struct = struct.Struct("<" + "".join(letters))
+        self.letters = "" if sys.byteorder == "big" else "".join(letters)
         self.blanks = [_blank(tag) for tag in tags]
         self.texts = [place for place, tag in enumerate(tags) if tag.type.kind == "string"]
 
@@ -53,7 +65,7 @@ class Fields:
         """None is packed as the type's zero: its status says that it is no value."""
         if not self.texts:
             try:
-                return self.struct.pack(*values)
+                return self._joined(values) if isinstance(values, _MACHINE) else self.struct.pack(*values)
             except struct.error:  # there is a None
                 pass
         plain: list[Value | bytes] = [
@@ -62,6 +74,19 @@ class Fields:
         for place in self.texts:
             plain[place] = str(plain[place]).encode()
         return self.struct.pack(*plain)
+
+    def _joined(self, values: Sequence[Any]) -> bytes:
+        """Machine numbers that are as the frame has them are copied, not looked at."""
+        packed, at = b"", 0
+        for part in runs(values):
+            end = at + len(part)
+            letters = self.letters[at:end]
+            if isinstance(part, array) and letters == part.typecode * len(part):
+                packed += part.tobytes()
+            else:
+                packed += struct.pack(f"<{letters}", *part)
+            at = end
+        return packed
 
     def unpack(self, frame: bytes, offset: int) -> Sequence[Value]:
         values = self.struct.unpack_from(frame, offset)
@@ -83,7 +108,7 @@ class Layout:
         self.end = self.first + len(tags)
         if device.tags != tuple(range(self.first, self.end)):
             raise ValueError(f"the tags of {device.name} do not follow one another")
-        self.inputs = Fields(tags)
+        self.inputs = Fields(tags, as_read=True)
         self.outputs = tuple(tag.index for tag in tags if tag.writable)
         self.levels = Fields([cell.tags[index] for index in self.outputs])
         self.statuses = struct.Struct(f"<{len(tags)}I")

@@ -1,10 +1,12 @@
 """The input frames of one device: its raw values in the tags' units, packed anew only where a scan has changed them."""
 
+from array import array
 from collections.abc import Callable, Sequence
 from math import isfinite
 from operator import itemgetter
 from typing import Any
 
+from drivers.blocks import runs
 from drivers.value import BAD_OUT_OF_RANGE, Scan, Value, from_raw, is_good
 from edge.image import Layout
 from edge.language.cell import Tag
@@ -60,21 +62,28 @@ class Inputs:
     def _converted(self, scan: Scan) -> tuple[Sequence[Value | None], Sequence[int] | None]:
         """Values in the tags' units, and their StatusCodes, None where all are good."""
         raw = scan.values
-        if not any(scan.statuses):
-            try:
-                finite = isfinite(sum(self._floats(raw)))
-            except TypeError:  # a None among them
-                finite = False
-            if finite:
-                if not self._scaled:
-                    return raw, None
-                values = list(raw)
-                for place, scaled in self._scaled:
-                    values[place] = scaled(raw[place])  # type: ignore[arg-type]
-                return values, None
+        if not any(scan.statuses) and self._finite(raw):
+            if not self._scaled:
+                return raw, None
+            values = list(raw)
+            for place, scaled in self._scaled:
+                values[place] = scaled(raw[place])  # type: ignore[arg-type]
+            return values, None
         found = [from_raw(one, tag.scale) for one, tag in zip(raw, self._tags, strict=True)]
         statuses = [
             BAD_OUT_OF_RANGE if value is None and is_good(status) else status
             for value, status in zip(found, scan.statuses, strict=True)
         ]
         return found, statuses if any(statuses) else None
+
+    def _finite(self, raw: Sequence[Any]) -> bool:
+        """Whether every float is a number (an infinity in the sum may be none of them: they are then looked at)."""
+        for part in runs(raw):
+            if not isinstance(part, array):
+                try:
+                    return isfinite(sum(self._floats(raw)))
+                except TypeError:  # a None among them
+                    return False
+            if part.typecode in "fd" and not isfinite(sum(part)):
+                return False
+        return True

@@ -155,3 +155,19 @@ def test_many_numbers_of_one_type_are_taken_out_as_by_a_struct(kind: str, letter
     swapped = [Field(TYPES[kind], place[::-1]) for place in places]
     little = bytes(start) + struct.pack(f"<{count}{letter}", *numbers)
     assert list(unpacker(swapped)(little)) == numbers
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["int16", "float32", "uint8", "bool"]), st.integers(1, 2 * MANY)), max_size=5)
+)
+def test_a_block_of_several_types_gives_what_each_field_alone_gives(stretches: list[tuple[str, int]]) -> None:
+    fields, at = list[Field](), 0
+    for kind, count in stretches:
+        for _ in range(count):
+            fields.append(Field(TYPES[kind], tuple(range(at, at + TYPES[kind].size))))
+            at += TYPES[kind].size
+    data = bytes(number * 7 % 120 for number in range(at))
+    values = unpacker(fields)(data)
+    alone = [unpacker([field])(data)[0] for field in fields]
+    assert (len(values), list(values)) == (len(alone), alone)
+    assert [values[place] for place in range(len(alone))] == alone

@@ -1,6 +1,7 @@
 """Frames and messages: what is packed is what is unpacked, for every type; anything else is refused, never misread."""
 
 import struct
+from array import array
 from pathlib import Path
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.blocks import Runs
 from drivers.value import TYPES, DataType, parse_type
 from edge import image
 from edge.language.cell import Cell, Device, Tag
@@ -41,7 +43,7 @@ def values_of(kind: DataType) -> st.SearchStrategy:
         return st.text(st.characters(min_codepoint=1, max_codepoint=0x7FF), max_size=4)
     if kind.kind == "int":
         return st.integers(int(kind.low), int(kind.high))
-    return st.floats(allow_nan=False, allow_infinity=False)
+    return st.floats(allow_nan=False, allow_infinity=False, width=32 if kind.name == "float32" else 64)
 
 
 @st.composite
@@ -64,6 +66,20 @@ def test_an_input_frame_is_taken_apart_as_it_was_packed(frame) -> None:
     assert taken.values is not None
     for value, found in zip(values, taken.values, strict=True):
         assert found == value if value is not None else not found
+
+
+def test_machine_numbers_are_packed_as_others_are() -> None:
+    """Arrays and runs of them, whatever the frame wants of them: a number that is scaled is packed as a float64."""
+    kinds = [*[TYPES["int16"]] * 3, *[TYPES["float32"]] * 2, TYPES["bool"], *[TYPES["uint64"]] * 2]
+    layout = image.layouts(cell_of(kinds))[0]
+    ints, floats = array("h", [-1, 2, 3]), array("f", [0.5, -7.25])
+    made = Runs([ints, Runs([floats, (True,)]), array("Q", [1, 2**64 - 1])])
+    assert layout.pack_input(1, 2, 3, made) == layout.pack_input(1, 2, 3, list(made))
+    wide = image.layouts(cell_of([TYPES["float64"]] * 5))[0]
+    mixed = Runs([floats, ints])
+    assert wide.unpack_input(wide.pack_input(1, 2, 3, mixed)).values == (0.5, -7.25, -1, 2, 3)
+    short = image.layouts(cell_of([TYPES["int16"]] * 3))[0]
+    assert short.unpack_input(short.pack_input(1, 2, 3, ints)).values == (-1, 2, 3)
 
 
 @given(frames())

@@ -33,6 +33,8 @@ _SEQUENCE = struct.Struct("<III")
 _RESPONSE = struct.Struct("<qIIBi3x")
 _SIGNED_OFF = b"\xff\xff\xff\xff"  # no DiagnosticInfos
 _VALUE = "BBdqq"  # a DataValue: what it has, the type, value, source and server time
+_BIT = "BB?qq"
+_ONE_GOOD = struct.pack("<II", 1, 0) + _SIGNED_OFF  # StatusCodes: one, good
 _ENDPOINT_POLICY = "http://opcfoundation.org/UA/SecurityPolicy#None"
 IDS = ua.ObjectIds
 
@@ -53,6 +55,8 @@ class Values:
         self.began = now_100ns()
         self.turn = self.notified = 0
         self.reads: dict[bytes, list[bytes]] = {}
+        self.bits: dict[bytes, list[ua.NodeId]] = {}
+        self.writes: dict[bytes, tuple[ua.NodeId, bool]] = {}
         self.plain: dict[ua.NodeId, object] = {
             INPUT: False,
             OUTPUT: False,
@@ -67,7 +71,12 @@ class Values:
         return struct.pack(f"<I{_VALUE * len(nodes)}", len(nodes), *fields)
 
     def read(self, body: bytes) -> bytes:
-        """The answer to a read of the variables that is always the same. Raises KeyError for any other."""
+        """The answer to a read that came before. Raises KeyError for any other."""
+        bits = self.bits.get(body)
+        if bits is not None:
+            stamp = now_100ns()
+            fields = [part for node in bits for part in (0x0D, 1, self.plain[node], stamp, stamp)]
+            return struct.pack(f"<I{_BIT * len(bits)}", len(bits), *fields) + _SIGNED_OFF
         self.turn += 1
         known = self.reads[body]
         return known[self.turn % len(known)]
@@ -77,6 +86,8 @@ class Values:
         numbers = [one.NodeId.Identifier for one in wanted if one.AttributeId == ua.AttributeIds.Value]
         if len(numbers) == len(wanted) and all(is_variable(one.NodeId) for one in wanted):
             self.reads[body] = [self.results(numbers, turn) + _SIGNED_OFF for turn in range(self.sets)]
+        elif len(numbers) == len(wanted) and all(isinstance(self.plain.get(one.NodeId), bool) for one in wanted):
+            self.bits[body] = [one.NodeId for one in wanted]
 
     def value(self, one: ua.ReadValueId) -> ua.DataValue:
         """Any node's answer, one at a time."""
@@ -227,6 +238,10 @@ class Wire(asyncio.Protocol):
                 return
             except KeyError:
                 pass
+        elif kind == _WRITE and rest in self.values.writes:
+            self.put(*self.values.writes[rest])
+            self.results(number, _WRITE_ANSWER, handle, _ONE_GOOD)
+            return
         elif kind == _PUBLISH:
             self.subscription.waiting.append((number, handle))
             return
@@ -285,12 +300,18 @@ class Wire(asyncio.Protocol):
 
     def on_Write(self, rest: bytes) -> object:
         answer = ua.WriteResponse()
-        for one in struct_from_binary(ua.WriteParameters, Buffer(rest)).NodesToWrite:
-            self.values.plain[one.NodeId] = one.Value.Value.Value
+        wanted = struct_from_binary(ua.WriteParameters, Buffer(rest)).NodesToWrite
+        for one in wanted:
+            self.put(one.NodeId, one.Value.Value.Value)
             answer.Results.append(ua.StatusCode())
-            if one.NodeId == OUTPUT:
-                self.reaction.output(bool(one.Value.Value.Value))
+        if len(wanted) == 1 and isinstance(wanted[0].Value.Value.Value, bool):
+            self.values.writes[rest] = wanted[0].NodeId, wanted[0].Value.Value.Value
         return answer
+
+    def put(self, node: ua.NodeId, value: object) -> None:
+        self.values.plain[node] = value
+        if node == OUTPUT:
+            self.reaction.output(bool(value))
 
     def on_CreateSubscription(self, _: bytes) -> object:
         answer = ua.CreateSubscriptionResponse()
@@ -349,6 +370,7 @@ class Wire(asyncio.Protocol):
 
 
 _READ, _READ_ANSWER = encoding("ReadRequest"), encoding("ReadResponse")
+_WRITE, _WRITE_ANSWER = encoding("WriteRequest"), encoding("WriteResponse")
 _PUBLISH, _PUBLISH_ANSWER = encoding("PublishRequest"), encoding("PublishResponse")
 
 
