@@ -10,11 +10,12 @@ import msgspec
 
 from drivers.driver import AddressError, DeviceError, Node, Point
 from drivers.identity import Identity
-from drivers.opcua_codec import READ, encode_node_id, read_parameters
+from drivers.opcua_codec import READ, WRITE, encode_node_id, read_parameters, write_parameters
 from drivers.opcua_image import Batch, Image
 from drivers.opcua_node import BUILT_IN, NodeAddress, format_address, kind_number, parse_address, refusal
 from drivers.opcua_session import OpcUaSettings, Session, library, load_identity, open_session
 from drivers.opcua_subscription import Subscription
+from drivers.opcua_values import encode_variant, read_statuses
 from drivers.value import (
     BAD_NODE_UNKNOWN,
     BAD_NOT_CONNECTED,
@@ -99,23 +100,19 @@ class OpcUaDriver:
         return image.scan()
 
     async def write(self, values: Mapping[int, Value]) -> Mapping[int, int]:
-        ua = library()
         session = self._connected()
         statuses: dict[int, int] = {}
-        requests: list[tuple[int, Any]] = []
+        items: list[tuple[int, tuple[bytes, bytes]]] = []
         for index, value in values.items():
             node = self._nodes.ids[index]
             number = self._nodes.types.get(index) or kind_number(self._points[index].type)
-            kind = BUILT_IN[number]
-            statuses[index] = BAD_NODE_UNKNOWN if node is None else refusal(value, kind)
+            statuses[index] = BAD_NODE_UNKNOWN if node is None else refusal(value, BUILT_IN[number])
             if node is not None and statuses[index] == GOOD:
-                raw = float(value) if kind.kind == "float" else value
-                # Many servers refuse a write that carries a status or a timestamp.
-                data = ua.DataValue(ua.Variant(raw, ua.VariantType(number)), None)
-                requests.append((index, ua.WriteValue(node, ua.AttributeIds.Value, None, data)))
-        for part in _parts(requests, self._nodes.batch):
-            parameters = ua.WriteParameters([request for _, request in part])
-            answers = await session.write(parameters, len(part))
+                encoded = encode_node_id(node.NamespaceIndex, node.Identifier)
+                items.append((index, (encoded, encode_variant(number, value))))
+        for part in _parts(items, self._nodes.batch):
+            request = session.request(WRITE, write_parameters([item for _, item in part]))
+            answers = await session.ask(request, partial(read_statuses, expected=len(part)))
             statuses.update((index, status) for (index, _), status in zip(part, answers, strict=True))
         return statuses
 

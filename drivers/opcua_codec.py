@@ -13,7 +13,7 @@ import msgspec
 
 from drivers.link import FramingError
 
-CLOSE_SESSION, READ, CREATE_ITEMS = 473, 631, 751
+CLOSE_SESSION, READ, WRITE, CREATE_ITEMS = 473, 631, 673, 751
 CREATE_SUBSCRIPTION, MODIFY_SUBSCRIPTION, PUBLISH, REPUBLISH = 787, 793, 826, 832
 """Encoding ids of requests (OPC 10000-6, A.3); that of each one's response is 3 higher."""
 READ_ANSWER, _SERVICE_FAULT = READ + 3, 397
@@ -244,6 +244,12 @@ def _value_of(node: bytes) -> bytes:
 def read_parameters(nodes: Sequence[bytes]) -> bytes:
     """A ReadRequest's parameters (OPC 10000-4, 5.11.2.2): values, none from a cache, with their source times."""
     return struct.pack("<dii", 0, _SOURCE_TIME, len(nodes)) + b"".join(map(_value_of, nodes))
+
+
+def write_parameters(items: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """A WriteRequest's (5.11.4.2) for (node, Variant): the value alone, for many servers refuse a status or a time."""
+    head, only_value = struct.pack("<Ii", 13, -1), b"\x01"
+    return I32.pack(len(items)) + b"".join([node + head + only_value + variant for node, variant in items])
 
 
 def subscription_parameters(interval_ms: float, lifetime: int, keep_alive: int) -> bytes:

@@ -211,10 +211,6 @@ class Session:
         """A ReadRequest now and then."""
         return await self._ask(self._service.read(request), count)
 
-    async def write(self, request: Any, count: int) -> list[int]:
-        """The StatusCode of each value written."""
-        return [status.value for status in await self._ask(self._service.write(request), count)]
-
     async def browse(self, request: Any, count: int) -> list[Any]:
         return await self._ask(self._service.browse(request), count)
 

@@ -120,6 +120,27 @@ def read_results(body: bytes, expected: int) -> Columns:
     return Columns(values, kinds, statuses, ticks)
 
 
+def read_statuses(body: bytes, expected: int) -> list[int]:
+    """The parameters of a WriteResponse (OPC 10000-4, 5.11.4.2): so many StatusCodes. Raises FramingError."""
+    try:
+        count, at = array(body, 0)
+        if count != expected:
+            raise FramingError(f"an answer of {count} of {expected} items")
+        statuses = list(struct.unpack_from(f"<{count}I", body, at))
+    except struct.error as error:
+        raise FramingError("an array of StatusCodes is cut off") from error
+    end_of_results(body, at + 4 * count)
+    return statuses
+
+
+def encode_variant(built_in: int, value: Value) -> bytes:
+    """A scalar of a number type, Boolean or String (OPC 10000-6, 5.2.2.16); the value must fit the type."""
+    if isinstance(value, str):
+        data = value.encode()
+        return struct.pack("<Bi", STRING, len(data)) + data
+    return struct.pack(f"<B{_NUMBERS[built_in]}", built_in, value)
+
+
 def check_answer(message: bytes) -> None:
     """Refuses what asyncua would not stand: objects in the header, arrays that are longer than the message.
 

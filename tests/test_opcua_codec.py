@@ -30,6 +30,7 @@ from drivers.opcua_codec import (
     read_parameters,
     request,
     subscription_parameters,
+    write_parameters,
 )
 from drivers.opcua_node import BUILT_IN
 from drivers.opcua_notification import (
@@ -42,7 +43,15 @@ from drivers.opcua_notification import (
     published,
     republished,
 )
-from drivers.opcua_values import ARRAY, Columns, Layout, check_answer, read_results
+from drivers.opcua_values import (
+    ARRAY,
+    Columns,
+    Layout,
+    check_answer,
+    encode_variant,
+    read_results,
+    read_statuses,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CONVERSATIONS = ("opcua_nodeopcua_nodeopcua", "opcua_nodeopcua_open62541")
@@ -421,6 +430,22 @@ def test_a_layout_follows_values_statuses_and_times(numbers, status):
     assert layout.read(second + b"\0") is None
 
 
+@given(st.lists(plain_variant.filter(lambda one: one.Value is not None), max_size=5))
+def test_a_write_is_encoded_as_asyncua_reads_it_and_its_answer_read_as_asyncua_encodes_it(values):
+    nodes = [(ua.NodeId(place, 2), encode_node_id(2, place)) for place in range(len(values))]
+    items = [
+        (node, encode_variant(one.VariantType.value, one.Value)) for (_, node), one in zip(nodes, values, strict=True)
+    ]
+    read = parsed(ua.WriteParameters, write_parameters(items)).NodesToWrite or []
+    assert [(one.NodeId, one.AttributeId) for one in read] == [(node, 13) for node, _ in nodes]
+    assert repr([one.Value.Value for one in read]) == repr(values)  # NaN is NaN
+    assert all(one.Value.SourceTimestamp is None for one in read)
+    codes = [ua.StatusCode(number * 0x8000_0001) for number in (0, 1)]
+    assert read_statuses(encoded(codes), 2) == [0, 0x8000_0001]
+    with pytest.raises(FramingError, match="2 of 3 items"):
+        read_statuses(encoded(codes), 3)
+
+
 # Bytes that make no sense.
 
 DECODERS = {
@@ -433,6 +458,7 @@ DECODERS = {
     "frames": lambda body: Frames().feed(body),
     "reads": read_any,
     "rare": check_answer,
+    "written": lambda body: read_statuses(body, 1),
 }
 whole_answers = [answer.frame[24:] for answer in answers(READ_ANSWER, PUBLISH_ANSWER)]
 
