@@ -28,6 +28,7 @@ EPOCH_TICKS = 116_444_736_000_000_000
 """1970 in OPC UA's time: 100 ns since 1601 (OPC 10000-6, 5.2.2.5)."""
 
 _HEADER = struct.Struct("<3scI")
+_PLAIN = struct.Struct("<3scIIIII")
 _PATCH = struct.Struct("<qI")
 _ANSWER = struct.Struct("<BBHqIIB")
 _NO_OBJECT = bytes(3)
@@ -85,6 +86,22 @@ class Frames:
             raise FramingError(f"an answer of more than {MAX_MESSAGE} bytes or {MAX_CHUNKS} chunks")
         if final == 0x46:  # F
             self._size = self._chunks = 0
+
+
+def plain_chunk(channel: int, token: int, sequence: int, request_id: int, message: bytes) -> bytes:
+    """A message that fits one chunk, on a channel without security (OPC 10000-6, 6.7.2)."""
+    size = _PLAIN.size + len(message)
+    return _PLAIN.pack(b"MSG", b"F", size, channel, token, sequence, request_id) + message
+
+
+def open_plain_chunk(chunk: bytes, channel: int, token: int, sequence: int) -> tuple[int, bytes] | None:
+    """(request id, message) of a whole message on a channel without security; None where anything is out of turn."""
+    if len(chunk) < _PLAIN.size:
+        return None
+    kind, final, _, its_channel, its_token, its_sequence, request_id = _PLAIN.unpack_from(chunk)
+    if (kind, final, its_channel, its_token, its_sequence) != (b"MSG", b"F", channel, token, sequence):
+        return None
+    return request_id, chunk[_PLAIN.size :]
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The socket of an OPC UA client: asyncua's, but that chunks are cut and bounded here, and encoded requests go out.
 
-asyncua keeps the secure channel: what it sends and receives, and what is sent here, is secured by the same object.
+asyncua keeps the secure channel: what it sends and receives, and what is sent here, is secured by the same object. On a
+channel without security whole messages go past it: they only take its numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import msgspec
 
 from drivers.link import FramingError
-from drivers.opcua_codec import MAX_CHUNK, MAX_CHUNKS, MAX_MESSAGE, Frames, Request, ServiceFault, open_answer
+from drivers.opcua_codec import (
+    MAX_CHUNK,
+    MAX_CHUNKS,
+    MAX_MESSAGE,
+    Frames,
+    Request,
+    ServiceFault,
+    open_answer,
+    open_plain_chunk,
+    plain_chunk,
+)
 from drivers.opcua_values import check_answer
 from drivers.transport import Tcp
 
@@ -75,6 +86,8 @@ def _wire_class() -> Any:
             super().__init__(timeout, security_policy)
             self.stale = 0
             self._frames = Frames()
+            self._plain = security_policy.URI.endswith("#None")
+            self._numbers: dict[str, Any] = vars(self._connection)
             self._asked: dict[int, _Asked] = {}
 
         async def send_hello(self, url: str, max_messagesize: int = 0, max_chunkcount: int = 0) -> Any:
@@ -106,9 +119,19 @@ def _wire_class() -> Any:
             self.revolve_security_token()
             future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             self._asked[self._request_id] = _Asked(self._request_handle, request.answer, future)
-            message = request.encode(self._request_handle)
-            self.transport.write(self._connection.message_to_binary(message, request_id=self._request_id))
+            self.transport.write(self._chunks(request.encode(self._request_handle)))
             return future
+
+        def _token(self) -> Any:
+            return self._numbers["security_token"]
+
+        def _chunks(self, message: bytes) -> bytes:
+            numbers, token = self._numbers, self._token()
+            sequence = numbers["_sequence_number"] + 1
+            if not self._plain or len(message) > SMALLEST_BUFFER // 2 or sequence >= LAST_ID:
+                return self._connection.message_to_binary(message, request_id=self._request_id)
+            numbers["_sequence_number"] = sequence
+            return plain_chunk(token.ChannelId, token.TokenId, sequence, self._request_id, message)
 
         def data_received(self, data: bytes) -> None:
             if self.transport is None or self.transport.is_closing():
@@ -123,23 +146,36 @@ def _wire_class() -> Any:
             if not frame.startswith(b"MSG"):
                 self._process_received_data(frame)
                 return
+            numbers, token = self._numbers, self._token()
+            if self._plain and not numbers["_incoming_parts"] and numbers["_peer_sequence_number"] is not None:
+                sequence = numbers["_peer_sequence_number"] + 1
+                opened = open_plain_chunk(frame, token.ChannelId, token.TokenId, sequence)
+                if opened is not None:
+                    numbers["_peer_sequence_number"] = sequence
+                    self._answer(*opened)
+                    return
             buffer = Buffer(frame)
             message = self._connection.receive_from_header_and_body(binary.header_from_binary(buffer), buffer)
             if message is not None:
                 self._call_callback(message.request_id(), message.body())
 
         def _call_callback(self, request_id: int, body: Any) -> None:
+            if request_id in self._asked:
+                self._answer(request_id, body.read(len(body)))
+            elif request_id in self._callbackmap:
+                if isinstance(body, Buffer):
+                    check_answer(bytes(body))
+                super()._call_callback(request_id, body)
+            else:
+                self.stale += 1
+
+        def _answer(self, request_id: int, message: bytes) -> None:
             asked = self._asked.pop(request_id, None)
             if asked is None:
-                if request_id in self._callbackmap:
-                    if isinstance(body, Buffer):
-                        check_answer(bytes(body))
-                    super()._call_callback(request_id, body)
-                else:
-                    self.stale += 1
+                self._call_callback(request_id, Buffer(message))
                 return
             try:
-                answer = open_answer(body.read(len(body)), asked.handle, asked.answer)
+                answer = open_answer(message, asked.handle, asked.answer)
             except (ServiceFault, FramingError) as error:
                 if not asked.future.done():
                     asked.future.set_exception(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from asyncua import ua
+from asyncua.common.connection import SecureConnection, TransportLimits
 from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.ua import ua_binary
 from hypothesis import given, settings
@@ -26,6 +27,8 @@ from drivers.opcua_codec import (
     modification_parameters,
     monitored_items,
     open_answer,
+    open_plain_chunk,
+    plain_chunk,
     publish_parameters,
     read_parameters,
     request,
@@ -328,6 +331,20 @@ def test_requests_are_encoded_as_asyncua_reads_them():
 
     acknowledged = parsed(ua.PublishParameters, publish_parameters([(5, 1), (5, 2)])).SubscriptionAcknowledgements
     assert [(one.SubscriptionId, one.SequenceNumber) for one in acknowledged] == [(5, 1), (5, 2)]
+
+
+@given(st.binary(max_size=100), st.integers(1, 2**31), st.integers(1, 2**31))
+def test_a_chunk_without_security_is_as_asyncua_makes_it(message, sequence, request_id):
+    connection = SecureConnection(SecurityPolicyNone(), TransportLimits())
+    connection.security_token = ua.ChannelSecurityToken(7, 9)
+    connection._sequence_number = sequence - 1
+    chunk = plain_chunk(7, 9, sequence, request_id, message)
+    assert chunk == connection.message_to_binary(message, request_id=request_id)
+    assert open_plain_chunk(chunk, 7, 9, sequence) == (request_id, message)
+    for other in ((8, 9, sequence), (7, 8, sequence), (7, 9, sequence + 1)):
+        assert open_plain_chunk(chunk, *other) is None
+    assert open_plain_chunk(chunk[:3] + b"C" + chunk[4:], 7, 9, sequence) is None
+    assert open_plain_chunk(chunk[:23], 7, 9, sequence) is None
 
 
 # Values, with asyncua as the oracle.
