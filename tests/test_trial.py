@@ -188,6 +188,12 @@ def test_recorded_values(tried) -> None:
     assert failed(tried(aborted)).message == "`filled` was not recorded: filled > 3 L"
 
 
+def test_recorded_values_stand_beside_what_function_blocks_keep(tried) -> None:
+    recipe = RECIPE.replace("until: plc.level >= volume", "until: stable(plc.level >= volume, 200 ms)")
+    assert passed(tried("    ends: {record: [filled > 21 L and filled < 23 L]}\n", recipe))
+    assert not failed(tried("    ends: {record: [filled < 21 L]}\n", recipe)).message.startswith("the batch")
+
+
 def test_a_moment_that_never_comes(tried) -> None:
     failure = failed(tried("    happens: [{when: plc.level > 50 L, lost: plc}]\n"))
     assert failure.message == "the moment of this never came: lost plc"

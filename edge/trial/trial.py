@@ -301,7 +301,8 @@ class _Run:
         self.recorded[event.name] = event.value
         for one in self.trial.recordings:
             if event.name in one.names:
-                variables = [*self._variables(), *map(self.recorded.get, self.trial.recorded)]
+                own = self._variables()[: len(self.recipe.variables)]  # what function blocks keep comes after these
+                variables = [*own, *map(self.recorded.get, self.trial.recorded)]
                 if one.that.code(self.site.truth, variables) is False:
                     shown = [(name, self.recorded.get(name)) for name in one.names]
                     values = ", ".join(f"{name} = {display(value)}" for name, value in shown if value is not None)
