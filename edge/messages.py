@@ -173,6 +173,16 @@ class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
     unit: str = ""
 
 
+class VariableSet(msgspec.Struct, frozen=True, tag="variable-set"):
+    """A step with `let` has calculated a variable."""
+
+    batch: str
+    step: int
+    name: str
+    value: Value
+    unit: str = ""
+
+
 class Asked(msgspec.Struct, frozen=True, tag="asked"):
     """A question is open. `kind` is confirm, choice, number or text; `name` the variable that the answer fills."""
 
@@ -280,6 +290,7 @@ Event = (
     | StepStarted
     | StepEnded
     | Recorded
+    | VariableSet
     | Asked
     | Answered
     | AlarmRaised

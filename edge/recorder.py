@@ -52,6 +52,7 @@ from edge.messages import (
     StepStarted,
     StepWaits,
     TagSet,
+    VariableSet,
     pack,
     unpack_outward,
 )
@@ -271,7 +272,7 @@ class Record:
                 db.execute("INSERT INTO tag_set VALUES (?, ?, ?, ?, ?, ?)", row)
             case ModeChanged() | StepConfirmed() | TagSet():
                 self._act(db, stamp, event)
-            case CommandDone() | AlarmChanged() | StepWaits():
+            case CommandDone() | AlarmChanged() | StepWaits() | VariableSet():
                 pass
 
     def _act(self, db: sqlite3.Connection, stamp: Stamp, event: ModeChanged | StepConfirmed | TagSet) -> None:

@@ -44,6 +44,7 @@ from edge.messages import (
     StepStarted,
     StepWaits,
     TagReport,
+    VariableSet,
     unpack_events,
     unpack_inward,
     unpack_outward,
@@ -64,6 +65,13 @@ class StepView(msgspec.Struct):
     branch: str
     since: int
     handler: bool = False
+
+
+class Quantity(msgspec.Struct, frozen=True):
+    """A value in its unit."""
+
+    value: Value
+    unit: str = ""
 
 
 class BatchView(msgspec.Struct):
@@ -91,6 +99,7 @@ class BatchView(msgspec.Struct):
     waits: dict[tuple[str, int], StepWaits] = {}
     questions: dict[int, Asked] = {}
     answers: dict[str, Value] = {}
+    variables: dict[str, Quantity] = {}
     recorded: list[Recorded] = []
 
     def active_cycles(self, step: StepView, cycle: int) -> int:
@@ -229,7 +238,10 @@ class View:
         for branch in offered(batch.body) if batch.body is not None else ():
             step = recipe.steps[branch.block[branch.at]]
             view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
-        view.answers = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
+        lets = {recipe.variables[let.variable]: let.unit for step in recipe.steps for let in step.let}
+        found = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
+        view.answers = {name: value for name, value in found.items() if name not in lets}
+        view.variables = {name: Quantity(found[name], unit) for name, unit in lets.items() if name in found}
         for root, handler in ((batch.body, False), (batch.handling, True)):
             for branch, path in active(root) if root is not None else ():
                 for step in _entered(branch, path, recipe):
@@ -256,7 +268,7 @@ class View:
         self.log.append((self._number, self._now_ns(), event))
 
     def _event(self, event: Event) -> None:
-        if not isinstance(event, CommandDone | AlarmChanged | StepWaits):
+        if not isinstance(event, CommandDone | AlarmChanged | StepWaits | VariableSet):
             self._note(event)
         match event:
             case BatchStarted():
@@ -280,6 +292,7 @@ class View:
                 | StepStarted()
                 | StepEnded()
                 | Recorded()
+                | VariableSet()
                 | Asked()
                 | Answered()
             ):
@@ -294,7 +307,15 @@ class View:
     def _batch_event(
         self,
         batch: BatchView,
-        event: StateChanged | ModeChanged | StepWaits | StepStarted | StepEnded | Recorded | Asked | Answered,
+        event: StateChanged
+        | ModeChanged
+        | StepWaits
+        | StepStarted
+        | StepEnded
+        | Recorded
+        | VariableSet
+        | Asked
+        | Answered,
     ) -> None:
         match event:
             case ModeChanged():
@@ -324,6 +345,8 @@ class View:
                     del batch.questions[prompt]
             case Recorded():
                 batch.recorded = [*batch.recorded, event]
+            case VariableSet():
+                batch.variables[event.name] = Quantity(event.value, event.unit)
             case Asked():
                 batch.questions[event.prompt] = event
             case Answered():
@@ -417,6 +440,7 @@ class View:
             "steps": [self._step(batch, step, recipe) for step in batch.steps.values()],
             "questions": [msgspec.to_builtins(one) for one in batch.questions.values()],
             "answers": batch.answers,
+            "variables": msgspec.to_builtins(batch.variables),
             "recorded": [
                 {"name": one.name, "value": one.value, "unit": one.unit, "step": one.step} for one in batch.recorded
             ],

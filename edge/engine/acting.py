@@ -11,7 +11,7 @@ from edge.engine.function_blocks import FunctionBlocks
 from edge.engine.refusals import Refused
 from edge.language.program import LONGEST_S, Code, Level, Plan, Recipe, Step, Texts
 from edge.language.rules import AlarmKind, Priority
-from edge.messages import Asked, Event, Recorded
+from edge.messages import Asked, Event, Recorded, VariableSet
 
 BLIND_S = 2.0
 """So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
@@ -103,12 +103,29 @@ class Acting:
 
     def _record(self, step: Step) -> bool:
         """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
-        values = [entry.value(self.values, self.variables) for entry in step.record]
+        values = [_kept(entry.value(self.values, self.variables)) for entry in step.record]
         if None in values and not self.handling:
             return False
         for entry, value in zip(step.record, values, strict=True):
             if value is not None:
                 self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
+        return True
+
+    def _let(self, step: Step) -> bool:
+        """Sets the variables of a `let` step, each after those before it; False, and none, while one is unknown."""
+        variables = self.variables
+        before = variables.copy()
+        for let in step.let:
+            value = _kept(let.value(self.values, variables))
+            if value is not None:
+                variables[let.variable] = value
+            elif not self.handling:
+                variables[:] = before
+                return False
+        for let in step.let:
+            value, name = variables[let.variable], self.recipe.variables[let.variable]
+            if value is not None:
+                self.emit(VariableSet(self.batch.batch, step.index, name, value, let.unit))
         return True
 
     def _ask(self, step: Step, branch: BranchState) -> None:
@@ -131,3 +148,8 @@ class Acting:
         )
         self.batch.prompts[branch.prompt] = asked
         self.emit(asked)
+
+
+def _kept(value: Value | None) -> Value | None:
+    """A value as msgpack and JSON can keep it: a whole number of more than 64 bits as a double."""
+    return float(value) if type(value) is int and not -(1 << 63) <= value < 1 << 63 else value

@@ -29,6 +29,7 @@ from edge.messages import (
     Restore,
     StepWaits,
     TagReport,
+    VariableSet,
     unpack_inward,
 )
 
@@ -36,7 +37,7 @@ HEARTBEAT_NS = 100_000_000
 RECORD_S = 3.0
 """A commit that is not durable after so long is an alarm: steps wait for it, and nobody would know why."""
 
-PASSING = (CommandDone, AlarmChanged, StepWaits)
+PASSING = (CommandDone, AlarmChanged, StepWaits, VariableSet)
 """Events that only those who watch need: a device that gives another reason every few seconds wears out no disk."""
 
 _pack = msgspec.msgpack.Encoder().encode

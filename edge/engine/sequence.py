@@ -141,7 +141,7 @@ class Sequence(Acting):
         levels, during = self._levels(step.set), self._levels(step.during)
         wait, limit = self._cycles(step.wait), self._cycles(step.within)
         unknown = levels is None or during is None or wait is None or limit is None
-        if (unknown or not self._record(step)) and not self.handling:
+        if (unknown or not self._record(step) or (step.let and not self._let(step))) and not self.handling:
             self.blind.append(step.index)
             return False
         levels, during, wait, limit = levels or {}, during or {}, wait or 0, limit or 0

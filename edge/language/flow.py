@@ -47,6 +47,8 @@ class Flow:
     def _step_writes(self, made: Made) -> Writes:
         step, form = made.step, made.form
         own: Writes = {}
+        if form.let is not None:
+            own |= {name: entry.key for name, entry in form.place("let").entries.items()}
         for key in ("set", "during"):
             for name, entry in form.place(key).entries.items() if form.has(key) else ():
                 if name in own:
@@ -72,12 +74,9 @@ class Flow:
         return {**inner, **own}
 
     def _twice(self, node: Node, name: str, by: str, first: Node) -> None:
-        self.problems.error(
-            node,
-            "driven-twice",
-            f"`{name}` is driven {by} too, on line {first.place.line}",
-            "one thing at a time drives an output: leave one of them out, or let one come after the other",
-        )
+        verb, what = ("driven", "drives an output") if "." in name else ("set", "sets a variable")
+        hint = f"one thing at a time {what}: leave one of them out, or let one come after the other"
+        self.problems.error(node, "driven-twice", f"`{name}` is {verb} {by} too, on line {first.place.line}", hint)
 
     # Which answers are there.
 
@@ -93,9 +92,12 @@ class Flow:
     def _step_answers(self, made: Made, known: Known, meanwhile: Known) -> Known:
         step, form = made.step, made.form
         loop = form.repeat
+        lets = {id(node): name for name, node in (form.let or {}).items() if name in self.variables}
         for node, compiled in made.reads:
             if loop is None or node is not loop.until:
                 self._read(node, compiled, known | meanwhile if node is form.until else known)
+            if id(node) in lets:
+                known |= {self.variables.index(lets[id(node)])}
             if node is form.until:
                 self._changes(node, compiled, meanwhile, "it waits for ever")
         match step.kind:
@@ -140,15 +142,14 @@ class Flow:
     def _read(self, node: Node, compiled: Compiled, known: Known) -> None:
         for variable in sorted(set(compiled.variables) - known):
             name = self.variables[variable]
-            asked = next(
-                (made for made in self.made.values() if made.step.ask and made.step.ask.into == variable), None
-            )
-            hint = (
-                f"it is asked on line {asked.step.line}; a step before this must ask it, whatever way is taken"
-                if asked
-                else ""
-            )
-            self.problems.error(node, "not-yet-answered", f"`{name}` may have no answer yet here", hint)
+            giver = next((made.step for made in self.made.values() if variable in _given(made.step)), None)
+            asked = giver is None or giver.ask is not None
+            verb, what = ("ask", "answer") if asked else ("set", "value")
+            hint = ""
+            if giver is not None:
+                did = "asked" if asked else "set"
+                hint = f"it is {did} on line {giver.line}; a step before this must {verb} it, whatever way is taken"
+            self.problems.error(node, "not-yet-answered", f"`{name}` may have no {what} yet here", hint)
 
     def _changes(self, node: Node, compiled: Compiled, variables: Known, so: str) -> None:
         """Reports a condition that stays what it is."""
@@ -162,8 +163,7 @@ class Flow:
         found: set[int] = set()
         for index in block:
             step = self.made[index].step
-            if step.ask is not None and step.ask.into is not None:
-                found.add(step.ask.into)
+            found.update(_given(step))
             found.update(*(self._asked(inner) for inner in inside(step)))
         return frozenset(found)
 
@@ -171,9 +171,15 @@ class Flow:
         """Whether nothing in a block takes time."""
         steps = [self.made[index].step for index in block]
         return all(
-            step.kind in ("set", "record") or (step.kind == "choose" and all(map(self._instant, inside(step))))
+            step.kind in ("set", "record", "let") or (step.kind == "choose" and all(map(self._instant, inside(step))))
             for step in steps
         )
+
+
+def _given(step: Step) -> Known:
+    """The variables that a step itself gives a value."""
+    answered = () if step.ask is None or step.ask.into is None else (step.ask.into,)
+    return frozenset((*answered, *(let.variable for let in step.let)))
 
 
 def inside(step: Step) -> tuple[Block, ...]:

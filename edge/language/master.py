@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edge.language import recipe, shape, units
 from edge.language.binding import Context, Written
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
@@ -11,6 +13,7 @@ from edge.language.flow import Flow
 from edge.language.program import Interlock, Parameter, Plan, Recipe
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.steps import Compiler
+from edge.language.variables import set_variables
 
 
 class Master:
@@ -33,8 +36,10 @@ class Master:
             name: steps for name in shape.keys(recipe.Handlers) if form.on and (steps := getattr(form.on, name))
         }
         self.asks = [step for step in self._every_step() if step.has("ask")]
+        self.lets = [step for step in self._every_step() if step.let]
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
         variables, choices = self._variables()
+        variables |= self._set_variables(scope.with_variables(variables), len(variables))
         self.names = tuple(variables)
         context = Context(
             plan,
@@ -184,6 +189,20 @@ class Master:
                 choices[name] = (*choices.get(name, ()), *(ask.answers or ()))
         return found, {name: texts for name, texts in choices.items() if name in found}
 
+    def _set_variables(self, scope: Scope, first: int) -> dict[str, Symbol]:
+        """What `let` sets."""
+        lets: list[tuple[str, Node]] = []
+        for step in self.lets:
+            for name, node in (step.let or {}).items():
+                key = step.place("let").entries[name].key
+                if name in scope.symbols:
+                    kind = "a parameter" if name in self.form.parameters else "the variable of an answer"
+                    self.problems.error(key, "name-taken", f"`{name}` is {kind}", "choose another name")
+                elif self._named(name, key):
+                    lets.append((name, node))
+        found = set_variables(lets, scope, len(self.plan.cell.tags))
+        return {name: replace(symbol, index=first + symbol.index) for name, symbol in found.items()}
+
     def _answer(self, ask: recipe.Ask, index: int) -> Symbol | None:
         """What an answer is; None where its unit is wrong."""
         if ask.number is None:
@@ -199,6 +218,8 @@ class Master:
         for step in self.asks:
             ask = step.place("ask").entries
             names |= {ask["into"].value.text} if "into" in ask else set()
+        for step in self.lets:
+            names |= set(step.let or ())
         return names
 
     # The rest.

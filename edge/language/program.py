@@ -100,6 +100,17 @@ class Entry(msgspec.Struct, frozen=True):
     type: Literal["bool", "number", "text"] = "number"
 
 
+class Let(msgspec.Struct, frozen=True):
+    """A variable that a step sets, a number in `unit`; `low` and `high` bound all that it is ever set to."""
+
+    variable: int
+    value: Code
+    unit: str = ""
+    type: Literal["bool", "number", "text"] = "number"
+    low: float | None = None
+    high: float | None = None
+
+
 class Step(msgspec.Struct, frozen=True):
     """One step. On entry its `set` levels are given (IEC 61131-3 action qualifier S), while it is active its `during`
     levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands.
@@ -110,7 +121,7 @@ class Step(msgspec.Struct, frozen=True):
 
     index: int
     name: str
-    kind: Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record"]
+    kind: Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record", "let"]
     line: int
     set: tuple[Level, ...] = ()
     during: tuple[Level, ...] = ()
@@ -123,6 +134,7 @@ class Step(msgspec.Struct, frozen=True):
     ask: Prompt | None = None
     do: Run | None = None
     record: tuple[Entry, ...] = ()
+    let: tuple[Let, ...] = ()
     inputs: tuple[int, ...] = ()
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()
@@ -169,10 +181,10 @@ class Parameter(msgspec.Struct, frozen=True):
 class Recipe(msgspec.Struct, frozen=True):
     """A master recipe, checked against its cell. `hash` is the SHA-256 of the file.
 
-    `variables` are the parameters' names followed by those that answers fill; expressions have them by index.
-    `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its units.
-    `ages` are the tags whose age it asks for; `blocks` the function blocks of all its expressions, in the order in
-    which their results follow the variables.
+    `variables` are the names of the parameters, of what answers fill, of what `let` sets; expressions have them by
+    index. `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its
+    units. `ages` are the tags whose age it asks for; `blocks` the function blocks of all its expressions, in the order
+    in which their results follow the variables.
     """
 
     name: str

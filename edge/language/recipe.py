@@ -12,7 +12,7 @@ from edge.language.rules import Interlock, Say
 from edge.language.shape import Condition, Expression, Form, Name, Range, Text, keys
 from edge.language.source import Node
 
-Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record"]
+Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record", "let"]
 """What ends a step. A `set` ends when its outputs are given; the others are keys, of which a step has at most one."""
 
 COMPLETIONS: tuple[Kind, ...] = get_args(Kind)[1:]
@@ -31,7 +31,7 @@ GOES_WITH: dict[str, frozenset[Kind]] = {
 NEEDS = {"until": "within", "repeat": "steps", "on_timeout": "within"}
 """Keys of a step that need another."""
 
-PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record"})
+PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record", "let"})
 """The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
 
 
@@ -109,7 +109,7 @@ class Way(Form, frozen=True):
 
 
 class Step(Form, frozen=True):
-    """One step. It ends by `until`, `wait`, `parallel`, `choose`, `repeat`, `ask`, `do` or `record`, else at once."""
+    """One step. It ends by `until`, `wait`, `parallel`, `choose`, `repeat`, `ask` or `do`, else at once."""
 
     name: Annotated[str | None, Meta(description="What the operator reads; made from the step if left out.")] = None
     set: Annotated[
@@ -144,6 +144,13 @@ class Step(Form, frozen=True):
         dict[str, Expression] | None,
         Meta(description="Values kept in the batch record.", examples=[{"filled": "mixer.level"}]),
     ] = None
+    let: Annotated[
+        dict[Name, Expression] | None,
+        Meta(
+            description="Variables for the steps that follow, calculated when the step begins.",
+            examples=[{"dose": "volume * 2"}],
+        ),
+    ] = None
     within: Annotated[
         Expression | None, Meta(description="The longest that the step may take, or none.", examples=["60 s", "none"])
     ] = None
@@ -159,7 +166,7 @@ class Step(Form, frozen=True):
                 return f"set {', '.join(self.set or self.during)}"
             case "until" | "wait" | "do":
                 return f"{kind} {self.place(kind).text}"
-            case "parallel" | "record":
+            case "parallel" | "record" | "let":
                 return f"{kind} {', '.join(self.place(kind).entries)}"
             case "choose":
                 return "choose"

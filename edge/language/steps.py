@@ -12,7 +12,7 @@ from edge.language import recipe
 from edge.language.binding import Binding, Context
 from edge.language.calls import Memory
 from edge.language.expression import Compiled
-from edge.language.program import Block, BlockScope, Branch, Code, Entry, Prompt, Repeat, Run, Step
+from edge.language.program import Block, BlockScope, Branch, Code, Entry, Let, Prompt, Repeat, Run, Step
 from edge.language.recipe import Kind
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.units import NONE
@@ -50,6 +50,7 @@ class Compiler(Binding):
             "ask": self._ask,
             "do": self._do,
             "record": self._record,
+            "let": self._let,
         }
 
     def handler(self, name: str, forms: Sequence[recipe.Step]) -> Block:
@@ -329,6 +330,23 @@ class Compiler(Binding):
                 entries.append(Entry(name, compiled.code, compiled.unit.name, compiled.type))
         return {"record": tuple(entries)}
 
+    def _let(self, form: recipe.Step) -> dict[str, Any]:
+        lets: list[Let] = []
+        for name, node in (form.let or {}).items():
+            symbol = self.scope.symbols.get(name) if name in self.variables else None
+            if symbol is None or symbol.fixed:  # its name, or its first value, is reported
+                self.expression(node, None)
+                continue
+            compiled = self.expression(node, None, symbol.unit if symbol.type == "number" else None)
+            if compiled is None:
+                continue
+            if compiled.type != symbol.type:
+                message = f"`{name}` is a {symbol.type}, but this is a {compiled.type}"
+                self.problems.error(node, "other-type", message, "choose another name")
+            index, unit = self.variables.index(name), symbol.unit.name
+            lets.append(Let(index, compiled.code, unit, symbol.type, symbol.low, symbol.high))
+        return {"let": tuple(lets)}
+
 
 _ENDS: dict[Kind, str] = {
     "set": "only sets outputs",
@@ -340,4 +358,5 @@ _ENDS: dict[Kind, str] = {
     "ask": "asks",
     "do": "runs a phase",
     "record": "records",
+    "let": "sets variables",
 }

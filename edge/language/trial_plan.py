@@ -351,7 +351,7 @@ def _condition(node: Node, compiled: Compiled) -> Condition:
 
 
 def _variables(recipe: Recipe) -> dict[str, Symbol]:
-    """The parameters and answers of a recipe as an expression may use them."""
+    """The parameters, answers and other variables of a recipe as an expression may use them."""
     found = {
         one.name: Symbol("variable", place, one.type, units.parse(one.unit), one.low, one.high)
         for place, one in enumerate(recipe.parameters)
@@ -361,6 +361,9 @@ def _variables(recipe: Recipe) -> dict[str, Symbol]:
             ask, place = step.ask, step.ask.into
             kind = _ANSWERS[ask.kind]
             found[recipe.variables[place]] = Symbol("variable", place, kind, units.parse(ask.unit), ask.low, ask.high)
+        for let in step.let:
+            unit = units.parse(let.unit)
+            found[recipe.variables[let.variable]] = Symbol("variable", let.variable, let.type, unit, let.low, let.high)
     return found
 
 

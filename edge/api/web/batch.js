@@ -95,11 +95,12 @@ function Cause({ batch }) {
 
 function parameterFacts(desk, batch, recipe) {
   const known = Object.fromEntries((recipe?.parameters ?? []).map((one) => [one.name, one]));
-  return Object.entries({ ...batch.parameters, ...batch.answers }).map(([name, value]) => [
+  const given = Object.entries({ ...batch.parameters, ...batch.answers }).map(([name, value]) => [
     desk.say(known[name]?.say) || name,
     value,
     known[name]?.unit ?? '',
   ]);
+  return [...given, ...Object.entries(batch.variables).map(([name, { value, unit }]) => [name, value, unit])];
 }
 
 function Facts({ title, facts }) {
