@@ -333,7 +333,7 @@ def test_requests_are_encoded_as_asyncua_reads_them():
     assert [(one.SubscriptionId, one.SequenceNumber) for one in acknowledged] == [(5, 1), (5, 2)]
 
 
-@given(st.binary(max_size=100), st.integers(1, 2**31), st.integers(1, 2**31))
+@given(st.binary(min_size=1, max_size=100), st.integers(1, 2**31), st.integers(1, 2**31))
 def test_a_chunk_without_security_is_as_asyncua_makes_it(message, sequence, request_id):
     connection = SecureConnection(SecurityPolicyNone(), TransportLimits())
     connection.security_token = ua.ChannelSecurityToken(7, 9)
