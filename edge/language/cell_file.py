@@ -192,7 +192,12 @@ class _Loading:
                 continue
             other = addresses.setdefault(tag.address, tag.name) if tag.writable else tag.name
             if other != tag.name:
-                self.problems.error(tag_form.place("at"), "address-twice", f"`{other}` also writes {tag.address}")
+                self.problems.error(
+                    tag_form.place("at"),
+                    "address-twice",
+                    f"`{other}` also writes {tag.address}",
+                    "give each written tag an address of its own",
+                )
             self.tags[tag.name] = tag
             self.broken.discard(tag.name)
         indices = tuple(range(first, len(self.tags)))
@@ -299,12 +304,26 @@ def _read_device(
     return form, values
 
 
+_IEC = {
+    "sint": "int8", "byte": "uint8", "usint": "uint8", "int": "int16", "word": "uint16", "uint": "uint16",
+    "dint": "int32", "dword": "uint32", "udint": "uint32", "lint": "int64", "lword": "uint64", "ulint": "uint64",
+    "real": "float32", "float": "float32", "lreal": "float64", "double": "float64",
+    "boolean": "bool", "bit": "bool", "string": "string[80]",
+}  # fmt: skip
+"""What a PLC's program and other tools call the types."""
+
+
+def _type_hint(text: str) -> str:
+    meant = _IEC.get(text.casefold())
+    return f"did you mean `{meant}`?" if meant is not None else suggest(text, list(TYPES))
+
+
 def _tag(name: str, index: int, device: int, form: TagForm, protocol: type[Driver], problems: Problems) -> Tag | None:
     """The tag of its form, or None where its type or unit is unknown; all that is wrong in it is reported."""
     try:
         kind = parse_type(form.type)
     except ValueError as error:
-        problems.error(form.place("type"), "unknown-type", str(error), suggest(form.type, list(TYPES)))
+        problems.error(form.place("type"), "unknown-type", str(error), _type_hint(form.type))
         return None
     try:
         units.parse(form.unit)

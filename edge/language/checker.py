@@ -49,8 +49,20 @@ class Symbol(msgspec.Struct, frozen=True):
 Locate = Callable[[int, int], Place]
 """Start and length of a part in its text -> where it stands."""
 
-_BOOLS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_BOOLS = {"yes": "true", "on": "true", "open": "true", "no": "false", "off": "false", "closed": "false"}
 WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
+
+
+_MINUTE = parse_unit("min")
+
+
+def _by_time(given: Unit, wanted: Unit) -> str:
+    """The hint where an amount stands for a rate, or a rate for an amount."""
+    if same_dimension(given / _MINUTE, wanted):
+        return "divide it by a time, as in `… / 1 min`"
+    if same_dimension(given * _MINUTE, wanted):
+        return "multiply it by a time, as in `… * 1 min`"
+    return ""
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -360,7 +372,7 @@ class Checker(ABC):
             return self._with_unit(term, unit)
         if not same_dimension(term.unit, unit):
             wanted = f"a value in {describe(unit)}, is expected" if unit.name else "a value without a unit is expected"
-            return self._error(term.tree, "wrong-unit", f"{self._measured(term)}; {wanted}")
+            return self._error(term.tree, "wrong-unit", f"{self._measured(term)}; {wanted}", _by_time(term.unit, unit))
         return self._converted(term, unit)
 
     def _minus(self, tree: Tree) -> Term | None:

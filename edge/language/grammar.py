@@ -70,6 +70,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _SPACE = re.compile(r"\s*")
+_TURNED = {"=<": "write `<=`", "=>": "write `>=`"}
 _MEANT = {
     "=": "write `==` to compare",
     "&": "write `and`",
@@ -103,7 +104,8 @@ def _tokens(text: str) -> list[_Token]:
             character = text[position]
             if character in "\"'":
                 raise SyntaxFault(position, len(text), "this quote is not closed", f"close it with `{character}`")
-            raise SyntaxFault(position, position + 1, f"`{character}` means nothing here", _MEANT.get(character, ""))
+            hint = _TURNED.get(text[position : position + 2]) or _MEANT.get(character, "")
+            raise SyntaxFault(position, position + 1, f"`{character}` means nothing here", hint)
         if len(tokens) == MAX_TOKENS:
             raise SyntaxFault(0, 1, f"an expression has at most {MAX_TOKENS} parts", "split it")
         kind = "number" if match["number"] else match.lastgroup

@@ -103,7 +103,11 @@ class Master:
             if name in units_of:
                 owned.update(units_of[name])
             elif name not in broken:
+                device = next((one for one in self.plan.cell.devices if one.name == name), None)
+                of = [unit for unit, devices in units_of.items() if device is not None and device.index in devices]
                 hint = suggest(name, units_of) or f"the units are {', '.join(units_of)}"
+                if of:
+                    hint = f"it is a device of the unit `{of[0]}`: write `{of[0]}`"
                 self.problems.error(node, "unknown-unit", f"no unit {tick(name)}", hint)
         return owned
 

@@ -253,7 +253,7 @@ class _Workshop:
         names = list(dict.fromkeys([*self.names, *self.others]))
         hint = suggest(name, names)
         if not hint and self.unread:
-            hint = f"it may be in {', '.join(path.name for path in self.unread)}, which cannot be read"
+            hint = f"it may be in {', '.join(dict.fromkeys(path.name for path in self.unread))}, which cannot be read"
         hint = hint or f"there are {', '.join(names) or 'none'}"
         self.problems.error(node, "unknown-recipe", f"no recipe {tick(name)} beside this cell", hint)
         for path in self.unread:

@@ -313,6 +313,9 @@ def _text(node: Node, shape: inspect.StrType, problems: Problems) -> Any:
         problems.error(node, "empty-text", "this text is empty")
     elif shape.pattern and not re.search(shape.pattern, text):
         hint = _NAME_HINTS.get(shape.pattern, f"it must match {shape.pattern}")
+        plain = re.sub(r"[ .-]", "_", text)
+        if re.search(shape.pattern, plain):
+            hint = f"write {tick(plain)}: {hint}"
         problems.error(node, "bad-name", f"{tick(text)} cannot be a name", hint)
     return text
 

@@ -66,7 +66,10 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 
 
 class Problems:
-    """The problems of some files, at most `MAX_SHOWN` kept for each; `errors` and `warnings` count them all."""
+    """The problems of some files, at most `MAX_SHOWN` kept for each; `errors` and `warnings` count them all.
+
+    What is said a second time, since a file was read twice, counts once.
+    """
 
     def __init__(self) -> None:
         self.errors = 0
@@ -76,12 +79,10 @@ class Problems:
         self._texts: dict[str, list[str]] = {}
 
     def error(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
-        self.errors += 1
-        self._add(where, "error", code, message, hint)
+        self.errors += self._add(where, "error", code, message, hint)
 
     def warning(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
-        self.warnings += 1
-        self._add(where, "warning", code, message, hint)
+        self.warnings += self._add(where, "warning", code, message, hint)
 
     def withdraw(self, where: Node, codes: Collection[str]) -> str:
         """Takes back the warnings of these codes in a scalar for an error that says more: the message of the first."""
@@ -96,13 +97,18 @@ class Problems:
 
     def _add(
         self, where: Place | Node, severity: Literal["error", "warning"], code: str, message: str, hint: str
-    ) -> None:
+    ) -> bool:
+        """Whether it is new."""
         place = where.place if isinstance(where, Node) else where
         found = self._found.setdefault(place.file, [])
+        problem = Problem(place.file, place.line, place.column, severity, code, message, hint, place.length)
+        if problem in found:
+            return False
         if len(found) >= MAX_SHOWN:
             self.left_out[place.file] = self.left_out.get(place.file, 0) + 1
-            return
-        found.append(Problem(place.file, place.line, place.column, severity, code, message, hint, place.length))
+        else:
+            found.append(problem)
+        return True
 
     def __iter__(self) -> Iterator[Problem]:
         every = (problem for found in self._found.values() for problem in found)

@@ -296,7 +296,13 @@ class Compiler(Binding):
         index = self._phases.get(name)
         if index is None:
             if name not in self.broken:
-                hint = suggest(name, self._phases) or "the cell's `phases` name what its units can do"
+                unit = name.partition(".")[0]
+                able = [known for known in self._phases if known.partition(".")[0] == unit]
+                hint = suggest(name.partition(".")[2], [known.partition(".")[2] for known in able])
+                hint = hint.replace("`", f"`{unit}.", 1) or suggest(name, set(self._phases) - set(able))
+                if able and not hint:
+                    hint = f"what {unit} can do: {', '.join(able)}"
+                hint = hint or "the cell's `phases` name what its units can do"
                 self.problems.error(place, "unknown-phase", f"no phase {tick(name)}", hint)
             return {"condition": name}
         phase = self.plan.phases[index]

@@ -115,6 +115,9 @@ def _second_colon(line: int, column: int, lines: list[str]) -> Fault:
         hint = 'put the value in quotes: `key: "…: …"`'
         return Fault(line, column, "yaml-syntax", "a value cannot have `: ` in it", hint)
     start = len(before) - len(before.lstrip())
+    if bare := re.match(r"(\s*(?:- +)?)([A-Za-z_]+) [^:#]*$", lines[line - 1] if line else ""):
+        hint = f"is a colon missing: `{bare[2]}: …`?"
+        return Fault(line - 1, len(bare[1]), "yaml-syntax", "expected `key: value` on this line", hint)
     hint = "the line above has its value already: give both lines one indentation, or leave that value out"
     return Fault(line, start, "bad-indentation", "a key cannot stand here", hint)
 
@@ -159,6 +162,8 @@ def _after_value(line: int, column: int, lines: list[str]) -> Fault:
         return Fault(line, column, "bad-indentation", "this line fits the indentation of none above", hint)
     if not column:
         hint = "the whole file is one map: `key: value`, all of its keys in column 1"
+        if lines[line].startswith("- "):
+            hint = "indent it as deep as the other `- ` of its list"
         return Fault(line, column, "yaml-syntax", "this line does not fit the one above", hint)
     if re.search(r":\s+'[^']*'$", lines[line][:column]):
         hint = "write '' for a quote within single quotes, or use double quotes"

@@ -1,0 +1,197 @@
+"""Mistakes that an engineer makes in the shipped cells: each gets a message in its place that names the fix."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edge.language.plan import check
+from edge.language.report import report
+from edge.language.source import Problems
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+CLEAN, RESIN, STACK, ROBOT = (
+    "cip-skid/clean-tank1.yaml",
+    "reactor/resin.yaml",
+    "palletising/palletise.yaml",
+    "palletising/cell.yaml",
+)
+
+MISTAKES = {
+    "a tag misspelled": (
+        CLEAN,
+        "until: skid.return_conductivity >= 40",
+        "until: skid.return_conductivty >= 40",
+        "no tag `skid.return_conductivty` | did you mean `skid.return_conductivity`?",
+    ),
+    "a unit that means something else": (
+        CLEAN,
+        "skid.return_conductivity >= 40 mS/cm",
+        "skid.return_conductivity >= 40 mS",
+        "`40 mS` is an electric conductance | give it in mS/cm",
+    ),
+    "a number without its unit": (
+        CLEAN,
+        "skid.return_conductivity >= 40 mS/cm",
+        "skid.return_conductivity >= 40",
+        "`40` has no unit | did you mean `40 mS/cm`?",
+    ),
+    "a wait that may never end": (
+        CLEAN,
+        "skid.return_conductivity < 40 mS/cm\n    within: 30 s",
+        "skid.return_conductivity < 40 mS/cm",
+        "this `until` has no `within` | add `within: 60 s`, or `within: none`",
+    ),
+    "degrees on a scale where a difference is meant": (
+        CLEAN,
+        "caustic_temperature - 2 K",
+        "caustic_temperature - 2 degC",
+        "is in K, a difference of temperatures | a difference of two temperatures is in K, not on a scale",
+    ),
+    "the other tank's valve": (
+        CLEAN,
+        "set: {tank1.spray: true}",
+        "set: {tank2.spray: true}",
+        "does not use the unit `tank2` | add `tank2` to `uses`",
+    ),
+    "a trip that the sensor cannot reach": (
+        CLEAN,
+        "when: skid.supply_temperature > 95 degC",
+        "when: skid.supply_temperature > 195 degC",
+        "is never true: `skid.supply_temperature` is from 0 to 150 degC | check the value, or the range of the tag",
+    ),
+    "a parameter that goes beyond what the pump takes": (
+        CLEAN,
+        "range: [10, 28]",
+        "range: [10, 50]",
+        "this can be 10 to 50 m3/h; `skid.flow_setpoint` goes from 0 to 30 m3/h | narrow the `range`",
+    ),
+    "a number that must stand still, and no band": (
+        CLEAN,
+        "stable(skid.return_conductivity < clean_below, 2 s)",
+        "stable(skid.return_conductivity, 2 s)",
+        "by how much may it move? | add a band",
+    ),
+    "a word for a valve's state": (
+        CLEAN,
+        "set: {tank1.spray: true}",
+        "set: {tank1.spray: open}",
+        "no parameter or variable `open` | true or false stands here: did you mean `true`?",
+    ),
+    "a sensor that is set": (
+        CLEAN,
+        "set: {tank1.spray: true}",
+        "set: {tank1.spray_opened: true}",
+        "`tank1.spray_opened` is only read | give it `access: write` and a `failsafe`",
+    ),
+    "a state in place of a command": (CLEAN, "do: abort\n", "do: aborted\n", "found `aborted` | did you mean `abort`?"),
+    "a key misspelled": (
+        CLEAN,
+        "on_timeout: stop\n  - name: Pre",
+        "on_timout: stop\n  - name: Pre",
+        "no key `on_timout` can stand here | did you mean `on_timeout`?",
+    ),
+    "a step that is not indented": (
+        CLEAN,
+        "  - name: Pre-rinse",
+        "- name: Pre-rinse",
+        "this line does not fit the one above | indent it as deep as the other `- ` of its list",
+    ),
+    "a default outside its range": (CLEAN, "default: 75", "default: 90", "outside the range, 50 to 85 degC"),
+    "a text without French": (
+        CLEAN,
+        'fr: "Débit", ',
+        "",
+        "this text is missing in fr | other texts of the recipe have it",
+    ),
+    "an amount where a rate is meant": (
+        RESIN,
+        "{plc.dosing: dosing_rate}",
+        "{plc.dosing: formalin}",
+        "`formalin` is in kg, a mass; a value in kg/min, a mass flow, is expected | divide it by a time",
+    ),
+    "an answer that is used before it is asked": (
+        RESIN,
+        "dosed: plc.dosed}",
+        "solids: solids}",
+        "`solids` may have no answer yet here | it is asked on line",
+    ),
+    "an answer under another name": (RESIN, "into: solids", "into: solid", "`solids` | did you mean `solid`?"),
+    "devices in place of their unit": (
+        RESIN,
+        "uses: [reactor]",
+        "uses: [plc, thermostat]",
+        "no unit `plc` | it is a device of the unit `reactor`: write `reactor`",
+    ),
+    "a name with a hyphen": (RESIN, "  hold_time:", "  hold-time:", "`hold-time` cannot be a name | write `hold_time`"),
+    "and, as in C": (RESIN, "kg/min and plc", "kg/min & plc", "`&` means nothing here | write `and`"),
+    "less or equal, turned around": (RESIN, "temperature <= 35", "temperature =< 35", "`=` means nothing | write `<=`"),
+    "comparisons in a chain": (
+        RESIN,
+        "until: plc.temperature <= 35 degC",
+        "until: 15 degC < plc.temperature < 35 degC",
+        "comparisons cannot be chained | join two comparisons with `and`",
+    ),
+    "a colon forgotten": (
+        RESIN,
+        "- when: plc.pressure",
+        "- when plc.pressure",
+        "expected `key: value` | colon missing: `when: …`?",
+    ),
+    "a range upside down": (RESIN, "[0.05, 300]", "[300, 0.05]", "from 300 to 0.05 | the lowest value comes first"),
+    "a phase without its parameter": (
+        STACK,
+        "    with: {job: 4}\n",
+        "",
+        "the parameter `job` of robot.park is missing | add `with: {job: …}`",
+    ),
+    "a phase that there is not": (
+        STACK,
+        "do: robot.park",
+        "do: robot.home",
+        "no phase `robot.home` | what robot can do: robot.pick, robot.place, robot.park",
+    ),
+    "a vacuum with the wrong sign": (
+        STACK,
+        "line.vacuum <= -50 kPa",
+        "line.vacuum >= 50 kPa",
+        "never true: `line.vacuum` is from -100 to 0 kPa; the step cannot end | check the value",
+    ),
+    "an output without a failsafe": (
+        ROBOT,
+        "write, failsafe: true}",
+        "write}",
+        "`line.suction` is written and has no `failsafe` | such as `failsafe: 0` or `failsafe: false`",
+    ),
+    "two valves on one coil": (
+        ROBOT,
+        "at: coil:1",
+        "at: coil:0",
+        "`line.suction` also writes coil:0 | give each written tag an address of its own",
+    ),
+    "an address of another PLC": (ROBOT, "at: coil:1", "at: coils:1", "`coils:1` is no Modbus address | coil:1?"),
+    "a type of IEC 61131-3": (
+        ROBOT,
+        "type: float32, unit: kPa",
+        "type: real, unit: kPa",
+        "`real` | did you mean `float32`?",
+    ),
+}
+"""What is edited, where, and what must be said of it: parts of the message and, after `|`, of its hint."""
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_a_message_that_names_the_fix(tmp_path: Path, mistake: str) -> None:
+    file, old, new, words = MISTAKES[mistake]
+    folder = tmp_path / Path(file).parent
+    shutil.copytree(RECIPES / Path(file).parent, folder)
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert old in text, "the recipe has changed: change the mistake with it"
+    (tmp_path / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    problems = Problems()
+    check([folder], problems)
+    said, _, hint = words.partition(" | ")
+    meant = [one for one in problems if said in one.message and hint in f"{one.message} {one.hint}"]
+    assert meant, report(problems)
+    assert Path(meant[0].file) == tmp_path / file
+    assert len(list(problems)) <= 4, report(problems)
