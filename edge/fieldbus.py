@@ -259,14 +259,19 @@ class Station:
     def want(self, levels: Sequence[Value | None], arrived_ns: int | None = None) -> None:
         """New desired levels of the outputs, in the layout's order, and when the inputs came that changed with them."""
         self.outputs.want(levels)
-        self.unset.take(self.not_taken)
         if arrived_ns is not None:
             self.arrived_ns = arrived_ns
-        self.wanted = True
-        self._wake()
+        self._changed()
 
     def want_failsafe(self) -> None:
-        self.want(self.failsafe)
+        self.outputs.silence(self.failsafe)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Other levels are desired."""
+        self.unset.take(self.not_taken)
+        self.wanted = True
+        self._wake()
 
     @property
     def settled(self) -> bool:

@@ -43,8 +43,17 @@ def as_read_back(tag: Tag, level: Value) -> Value:
     return raw
 
 
+def _at_rest(tag: Tag) -> Value | None:
+    """The raw value of a tag at its failsafe."""
+    return None if tag.failsafe is None else as_read_back(tag, tag.failsafe)
+
+
 class Outputs:
     """The desired levels of a device, each sent until the device shows it. Only those that are `open` cost anything.
+
+    One that is an edge (`Tag.once`) is sent once for each change away from its failsafe: a second one would command the
+    machine again, which may have taken the first back, whatever became of the answer. One that is there when this
+    process starts counts as sent. Back at its failsafe it is a level as the others.
 
     `places` are the outputs' among the device's `tags`. `refuse` is told (place, StatusCode, text) of each output that
     the device does not take, once a reason, and with text "" when that is over.
@@ -58,6 +67,9 @@ class Outputs:
         self._sent: dict[int, tuple[Value, float, int]] = {}
         self._refused: dict[int, str] = {}
         self._shown: Sequence[Value | None] | None = None
+        self._edges = {place: _at_rest(tags[place]) for place in places if tags[place].once}
+        self._spent: set[int] = set()
+        self._silenced: dict[int, Value] = {}
         self.desired: dict[int, Value] = {}
         self.open: set[int] = set()
 
@@ -67,11 +79,25 @@ class Outputs:
             if level is None or (level == before and type(level) is type(before)):
                 continue
             try:
-                self.desired[place] = as_read_back(self._tags[place], level)
+                raw = self.desired[place] = as_read_back(self._tags[place], level)
                 self.open.add(place)
+                self._spent.discard(place)
+                if self._is_edge(place, raw) and (before is None or self._silenced.get(place) == raw):
+                    self._spent.add(place)
             except ValueError as error:
                 self._refuse(place, BAD_OUT_OF_RANGE, str(error))
         self._levels = levels
+        self._silenced = {}
+
+    def silence(self, failsafe: Sequence[Value | None]) -> None:
+        """Nobody says what is desired: failsafe. An edge that is still there when somebody does is no new one."""
+        given = {place: raw for place, raw in self.desired.items() if self._is_edge(place, raw)}
+        self.want(failsafe)
+        self._silenced = given
+
+    def _is_edge(self, place: int, raw: Value) -> bool:
+        """Whether this value commands the machine by its change."""
+        return place in self._edges and self._edges[place] != raw
 
     def forget(self) -> None:
         """The device is another one now, or the same after a loss: what it shows is not known."""
@@ -90,6 +116,9 @@ class Outputs:
         values: dict[int, Value] = {}
         for place in sorted(self.open):
             raw = self.desired[place]
+            if place in self._spent:
+                self.open.discard(place)
+                continue
             sent, again_s, times = self._sent.get(place, (raw, 0.0, 0))
             shown = None if self._shown is None else self._shown[place]
             if self._shown is not None and shown == raw == sent:
@@ -105,6 +134,8 @@ class Outputs:
                 self._refuse(place, BAD_OUT_OF_RANGE, f"the device confirmed {raw} but still shows {shown}")
             values[place] = raw
             self._sent[place] = (raw, now_s + WRITE_AGAIN_S, times + 1)
+            if self._is_edge(place, raw):
+                self._spent.add(place)
         return values
 
     def answered(self, statuses: Mapping[int, int], unreadable: Callable[[int], bool]) -> None:
@@ -117,6 +148,9 @@ class Outputs:
                 continue
             raw, again_s, _ = self._sent[place]
             self._sent[place] = (raw, again_s, 0)
+            if place in self._spent:
+                self._spent.discard(place)
+                self.open.add(place)
             text = "the device lets it be neither read nor set" if unreadable(place) else write_refusal(status, raw)
             self._refuse(place, status, text)
 

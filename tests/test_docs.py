@@ -14,7 +14,8 @@ from drivers.modbus_settings import Serial, TlsSettings
 from edge import arguments
 from edge.engine.states import COMMANDS, TABLE
 from edge.language import recipe, units
-from edge.language.cell_file import CELL, CellForm, DeviceForm, PhaseForm, TagForm, apply_endpoints, load_cell
+from edge.language.cell_file import CELL, CellForm, DeviceForm, TagForm, apply_endpoints, load_cell
+from edge.language.equipment import PhaseForm, PhaseLimits
 from edge.language.plan import PLANT, check
 from edge.language.report import report
 from edge.language.shape import keys
@@ -40,7 +41,7 @@ REST = {
     "plant": {},
 }
 KEYS = {"cell": set(keys(CellForm)), "recipe": set(keys(recipe.RecipeFile)), "plant": set(keys(PlantForm))}
-OF_A_PART = {"unused-parameter", "unused-unit"}
+OF_A_PART = {"unused-parameter", "unused-unit", "unused-phase"}
 """What the checker may say of an example that is only a part of a file."""
 
 EXAMPLES = [block for page in PAGES for block in blocks(page, "yaml") if "\ntests:" not in block.text]
@@ -137,7 +138,7 @@ def untold(page: Path, names: Iterable[str]) -> list[str]:
 @pytest.mark.parametrize(
     "form",
     [
-        *(CellForm, DeviceForm, TagForm, PhaseForm, Serial, TlsSettings, Secret, PlantForm),
+        *(CellForm, DeviceForm, TagForm, PhaseForm, PhaseLimits, Serial, TlsSettings, Secret, PlantForm),
         *(driver.find(name).Settings for name in driver.names()),
         *CONTROLLERS.values(),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from drivers.value import BAD_NOT_WRITABLE, BAD_OUT_OF_RANGE, GOOD, Value
 from edge.outputs import WRITE_AGAIN_S, Outputs, as_read_back
-from tests.virtual import plan_of
+from tests.virtual import CELL, plan_of
 
 WAIT = "recipe: wait\nuses: [plc]\nsteps:\n  - wait: 10 s\n"
 
@@ -14,8 +14,8 @@ WAIT = "recipe: wait\nuses: [plc]\nsteps:\n  - wait: 10 s\n"
 class Bench:
     """The outputs of the cell's PLC, in their order: valve, drain, speed, program."""
 
-    def __init__(self, folder: Path) -> None:
-        cell = plan_of(folder, WAIT).cell
+    def __init__(self, folder: Path, recipe: str = WAIT, cell_text: str = CELL) -> None:
+        cell = plan_of(folder, recipe, cell=cell_text).cell
         tags = [cell.tags[index] for index in cell.devices[0].tags]
         self.places = [place for place, tag in enumerate(tags) if tag.writable]
         self.said: list[tuple[int, str]] = []
@@ -122,3 +122,92 @@ def test_a_level_that_its_type_cannot_hold_leaves_the_last_one(bench: Bench) -> 
 def test_a_level_is_compared_as_the_device_will_show_it(tmp_path: Path, tag: str, level: float, raw: Value) -> None:
     found = as_read_back(plan_of(tmp_path, WAIT).cell.tag(tag), level)
     assert found == raw and type(found) is type(raw)
+
+
+# --- edges -----------------------------------------------------------------------------------------------------------
+
+PRESS = """
+cell: press
+devices: {plc: {driver: modbus, host: 127.0.0.1}}
+tags:
+  plc:
+    request: {at: coil:0, type: bool, access: write, failsafe: false}
+    command: {at: holding:0, type: int16, access: write, failsafe: 0}
+    status: {at: input:0, type: int16}
+phases:
+  plc.press: {request: plc.request, start: {plc.command: 1}, running: plc.status == 2, done: plc.status == 3}
+"""
+
+
+@pytest.fixture
+def press(tmp_path: Path) -> Bench:
+    """A request, which is an edge, and a command word, which is a level."""
+    return Bench(tmp_path, "recipe: press\nuses: [plc]\nsteps:\n  - {do: plc.press, within: 9 s}\n", PRESS)
+
+
+def test_an_edge_that_the_machine_takes_back_is_not_given_again(press: Bench) -> None:
+    press.want(False, 0)
+    press.show(False, 0)
+    assert press.due() == [None, None]
+    press.want(True, 1)
+    assert press.due() == [True, 1]
+    press.show(False, 0)
+    press.now_s += 2 * WRITE_AGAIN_S
+    assert press.due() == [None, 1], "the level is, the edge is not"
+
+
+def test_an_edge_whose_answer_was_lost_is_not_given_again(press: Bench) -> None:
+    press.want(False, 0)
+    press.show(False, 0)
+    press.due()
+    press.want(True, 1)
+    assert press.due() == [True, 1]
+    press.outputs.forget()
+    press.now_s += 2 * WRITE_AGAIN_S
+    press.show(False, 0)
+    assert press.due() == [None, 1]
+    press.want(False, 1)
+    press.want(True, 1)
+    assert press.due()[0] is True, "a new one is"
+
+
+def test_an_edge_that_was_refused_is_given_again(press: Bench) -> None:
+    press.want(False, 0)
+    press.show(False, 0)
+    press.due()
+    press.want(True, 0)
+    assert press.due() == [True, None]
+    press.outputs.answered({press.places[0]: BAD_NOT_WRITABLE}, lambda _: False)
+    press.now_s += 2 * WRITE_AGAIN_S
+    assert press.due() == [True, None]
+
+
+def test_an_edge_that_stands_when_the_process_starts_counts_as_given(press: Bench) -> None:
+    press.want(True, 1)
+    press.show(False, 0)
+    assert press.due() == [None, 1]
+
+
+def test_an_edge_that_stands_after_a_silence_is_no_new_one(press: Bench) -> None:
+    press.want(False, 0)
+    press.want(True, 1)
+    press.show(True, 1)
+    press.due()
+    press.outputs.silence([False, 0])
+    assert press.due() == [False, 0], "taken back as any level"
+    press.show(False, 0)
+    press.want(True, 1)
+    assert press.due() == [None, 1]
+    press.want(False, 1)
+    press.want(True, 1)
+    assert press.due()[0] is True
+
+
+def test_another_edge_after_a_silence_is_given(press: Bench) -> None:
+    press.want(True, 1)
+    press.outputs.silence([False, 0])
+    press.show(False, 0)
+    press.due()
+    press.want(False, 1)
+    press.want(True, 2)
+    assert press.due() == [True, 2]

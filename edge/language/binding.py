@@ -60,6 +60,7 @@ class Binding:
         self.ages: set[int] = set()
         self.reads: list[tuple[Node, Compiled]] = []
         self._tags = {tag.name: tag for tag in self.plan.cell.tags}
+        self._commanded = {tag: phase.name for phase in self.plan.phases for tag in phase.commanded}
 
     # Expressions.
 
@@ -172,6 +173,11 @@ class Binding:
             return None
         if tag.index in self.plan.cell.heartbeats.values():
             self.problems.error(node, "heartbeat", f"`{name}` is a heartbeat: edge itself writes it")
+            return None
+        if tag.index in self._commanded:
+            phase = self._commanded[tag.index]
+            message = f"`{name}` commands the phase {phase}: no step may set it"
+            self.problems.error(node, "phase-tag", message, f"let `do: {phase}` give it")
             return None
         return tag
 

@@ -10,7 +10,10 @@ from drivers.value import DataType, Scale, Value, to_raw
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """One tag. Values, range and failsafe are in `unit` (after `scale`); `index` is its place in `Cell.tags`."""
+    """One tag. Values, range and failsafe are in `unit` (after `scale`); `index` is its place in `Cell.tags`.
+
+    `once`: each change of it is a command (the edge of a handshake), written once: the device may take it back itself.
+    """
 
     index: int
     name: str
@@ -25,6 +28,7 @@ class Tag(msgspec.Struct, frozen=True):
     failsafe: Value | None = None
     byte_order: Literal["big", "little"] = "big"
     word_order: Literal["big", "little"] = "big"
+    once: bool = False
 
     @property
     def point(self) -> Point:

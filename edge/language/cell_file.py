@@ -13,7 +13,8 @@ from drivers.driver import AddressError, Driver
 from drivers.value import TYPES, Scale, Value, parse_type, to_raw
 from edge.language import shape, source, units
 from edge.language.cell import MAX_AGE_NS, Cell, Device, Tag, beats, outside, whole
-from edge.language.shape import FAILED, Condition, Form, Name, Range, Seconds
+from edge.language.equipment import PhaseCheck, PhaseForm, with_edges
+from edge.language.shape import FAILED, Form, Name, Range, Seconds
 from edge.language.source import Node, Problems, suggest, tick
 
 MIN_SCAN_S, MAX_SCAN_S = 0.001, 1.0
@@ -58,19 +59,6 @@ class DeviceForm(Form, frozen=True):
             examples=["500 ms"],
         ),
     ] = None
-
-
-class PhaseForm(Form, frozen=True):
-    """An equipment phase: what a unit can do by itself, a PLC's phase or a robot's program."""
-
-    running: Annotated[Condition, Meta(description="True while it runs.", examples=["robot.state == 2"])]
-    done: Annotated[Condition, Meta(description="True when it has ended well.", examples=["robot.state == 3"])]
-    failed: Annotated[Condition | None, Meta(description="True when it has failed.", examples=["robot.state == 9"])] = (
-        None
-    )
-    parameters: Annotated[
-        dict[Name, str], Meta(description="The written tag of each parameter.", examples=[{"program": "robot.program"}])
-    ] = field(default_factory=dict[str, str])
 
 
 _Members = Annotated[list[str], Meta(min_length=1)]
@@ -162,7 +150,7 @@ class _Loading:
         )
         phases = {name: phase for name, phase in form.phases.items() if self._phase(name, phase, cell)}
         self.broken |= set(form.place("phases").entries) - set(phases) if form.has("phases") else set()
-        return CellFile(cell, phases, frozenset(self.broken), form.node)
+        return CellFile(with_edges(cell, phases), phases, frozenset(self.broken), form.node)
 
     def _unknown(self, node: Node, kind: str, name: str, known: Mapping[str, Any]) -> None:
         hint = suggest(name, list(known)) or (f"there are {', '.join(known)}" if known else f"the cell has no {kind}")
@@ -247,30 +235,13 @@ class _Loading:
         return found
 
     def _phase(self, name: str, form: PhaseForm, cell: Cell) -> bool:
-        """Whether the phase is of a unit and its parameters are written tags of that unit."""
+        """Whether the phase is of a unit of the cell, and sound."""
         unit = name.partition(".")[0]
-        if unit not in cell.units:
-            if unit not in self.broken:
-                self._unknown(self.form.place("phases").entries[name].key, "unit", unit, cell.units)
-            return False
-        sound = True
-        for parameter, tag_name in form.parameters.items():
-            node = form.place("parameters").entries[parameter].value
-            tag = self.tags.get(tag_name)
-            if tag is None:
-                sound = False
-                if tag_name not in self.broken:
-                    self._unknown(node, "tag", tag_name, self.tags)
-            elif not tag.writable:
-                sound = False
-                self.problems.error(node, "not-writable", f"`{tag_name}` is only read", "give the tag `access: write`")
-            elif tag.index in cell.heartbeats.values():
-                sound = False
-                self.problems.error(node, "heartbeat", f"`{tag_name}` is a heartbeat: edge itself writes it")
-            elif tag.device not in cell.units[unit]:
-                sound = False
-                self.problems.error(node, "other-unit", f"`{tag_name}` is not a tag of the unit {unit}")
-        return sound
+        if unit in cell.units:
+            return PhaseCheck(name, form, cell, self.tags, self.broken, self.problems).sound()
+        if unit not in self.broken:
+            self._unknown(self.form.place("phases").entries[name].key, "unit", unit, cell.units)
+        return False
 
 
 def _driver(node: Node, problems: Problems) -> type[Driver] | None:

@@ -4,7 +4,7 @@ they are asked, waits for what never changes."""
 from collections.abc import Mapping, Sequence
 
 from edge.language.expression import Compiled
-from edge.language.program import Block, Branch, Step
+from edge.language.program import Block, Branch, Plan, Step
 from edge.language.source import Node, Problems
 from edge.language.steps import Made
 
@@ -17,14 +17,14 @@ Known = frozenset[int]
 class Flow:
     """Goes through the compiled steps of one recipe as the engine will, and reports what cannot go well.
 
-    `made` are the steps by index, `tags` and `variables` names by index, the first `given` variables are parameters.
+    `made` are the steps by index, `variables` names by index, the first `given` of them are parameters.
     """
 
     def __init__(
-        self, made: Mapping[int, Made], tags: Sequence[str], variables: Sequence[str], given: int, problems: Problems
+        self, made: Mapping[int, Made], plan: Plan, variables: Sequence[str], given: int, problems: Problems
     ) -> None:
         self.made = made
-        self.tags = tags
+        self.plan = plan
         self.variables = variables
         self.given: Known = frozenset(range(given))
         self.problems = problems
@@ -55,7 +55,7 @@ class Flow:
                     self._twice(entry.key, name, "by the same step", own[name])
                 own[name] = entry.key
         if step.do is not None:
-            for name in (self.tags[level.tag] for level in step.do.parameters):
+            for name in (self.plan.cell.tags[tag].name for tag in self.plan.phases[step.do.phase].outputs):
                 if name in own:
                     self._twice(own[name], name, "by the phase", form.place("do"))
                 own[name] = form.place("do")

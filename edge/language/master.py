@@ -59,8 +59,9 @@ class Master:
         handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
         made = [compiler.made[index] for index in range(len(compiler.made))]
         interlocks = [self._interlock(entry) for entry in form.interlocks]
-        tags = [tag.name for tag in self.plan.cell.tags]
-        Flow(compiler.made, tags, self.names, len(self.parameters), self.problems).check(body, list(handlers.values()))
+        Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(
+            body, list(handlers.values())
+        )
         self._languages()
         if self.problems.errors == self._before and not self.compiler.broken:
             self._unused()
@@ -68,9 +69,8 @@ class Master:
         phases = [self.plan.phases[step.do.phase] for step in steps if step.do is not None]
         reads = [*(step.inputs for step in steps), *(phase.inputs for phase in phases)]
         reads += [interlock.inputs for interlock in interlocks if interlock]
-        levels = [
-            level for step in steps for level in (*step.set, *step.during, *(step.do.parameters if step.do else ()))
-        ]
+        writes = [phase.outputs for phase in phases]
+        writes += [tuple(level.tag for level in (*step.set, *step.during)) for step in steps]
         return Recipe(
             name=form.recipe,
             file=str(path),
@@ -84,7 +84,7 @@ class Master:
             handlers=handlers,
             interlocks=tuple(interlock for interlock in interlocks if interlock is not None),
             inputs=tuple(sorted({tag for tags in reads for tag in tags})),
-            outputs=tuple(sorted({level.tag for level in levels})),
+            outputs=tuple(sorted({tag for tags in writes for tag in tags})),
             after_power_loss=form.after_power_loss,
             say=recipe.texts(form.say),
             ages=tuple(sorted(compiler.ages)),

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 
 from edge.language import recipe, shape, source, trial_file
-from edge.language.binding import Binding, Context, Written
-from edge.language.cell_file import CELL, CellFile, PhaseForm, apply_endpoints, load_cell
+from edge.language.binding import Context, Written
+from edge.language.cell_file import CELL, CellFile, apply_endpoints, load_cell
+from edge.language.equipment import PhaseForm
 from edge.language.expression import Compiled, from_cell
 from edge.language.master import Master
+from edge.language.phases import PhaseCompiler
 from edge.language.plant import Plant, load_plant
 from edge.language.program import Phase, Plan
 from edge.language.shape import FAILED
@@ -104,6 +106,8 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
         for path in () if workshop is None else files if files is not None else _files(cell.parent):
             if workshop is not None and (workshop.test(path) is not None if _is_test(path) else workshop.add(path)):
                 checked.append(str(path))
+        if workshop is not None and files is None:
+            workshop.unused()
     return checked
 
 
@@ -169,31 +173,13 @@ class _Workshop:
         self.plan = Plan(file.cell, tuple(phases), {})
 
     def _phase(self, name: str, form: PhaseForm) -> Phase | None:
-        """An equipment phase, whose conditions read the tags of its own unit."""
-        cell = self.file.cell
-        unit = name.partition(".")[0]
-        context = Context(self.plan, self.scope, (), {}, range(len(cell.devices)), frozenset(self.broken), {})
-        binding = Binding(context, self.problems)
-        found: dict[str, Compiled | None] = {}
-        for key, node in (("running", form.running), ("done", form.done), ("failed", form.failed)):
-            compiled = found[key] = binding.condition(node)
-            for tag, place in (compiled.places if compiled else {}).items():
-                if cell.tags[tag].device not in cell.units[unit]:
-                    self.problems.error(place, "other-unit", f"`{cell.tags[tag].name}` is not a tag of the unit {unit}")
-            if compiled is not None and compiled.always is not None and node is not None:
-                code = "always-true" if compiled.always else "never-true"
-                binding.decided(node, compiled, code, "it says nothing of the phase")
-        running, done, failed = found["running"], found["done"], found["failed"]
-        if running is None or done is None:
+        """An equipment phase; None where it has problems."""
+        devices = range(len(self.file.cell.devices))
+        context = Context(self.plan, self.scope, (), {}, devices, frozenset(self.broken), {})
+        phase = PhaseCompiler(name, form, context, self.problems).phase()
+        if phase is None:
             self.broken.add(name)
-            return None
-        tags = self._tags(running, done, *([failed] if failed else []))
-        parameters = {key: cell.tag(tag).index for key, tag in form.parameters.items()}
-        return Phase(name, unit, parameters, running.code, done.code, failed.code if failed else None, tags)
-
-    @staticmethod
-    def _tags(*expressions: Compiled) -> tuple[int, ...]:
-        return tuple(sorted({tag for compiled in expressions for tag in compiled.tags}))
+        return phase
 
     def add(self, path: Path, wanted: Collection[str] | None = None) -> bool:
         """Compiles the recipe of a file into the plan, if it is one, and one of those wanted; whether it was."""
@@ -219,6 +205,19 @@ class _Workshop:
         if self.problems.errors == before:
             self.plan.recipes[made.name] = made
         return True
+
+    def unused(self) -> None:
+        """Warns of phases that no recipe runs, where all recipes of the cell are here and sound."""
+        recipes = self.plan.recipes.values()
+        if not recipes or len(recipes) < len(self.names):
+            return
+        used = {step.do.phase for recipe in recipes for step in recipe.steps if step.do is not None}
+        entries = self.file.node.entries
+        for index, phase in enumerate(self.plan.phases):
+            if index not in used:
+                place = entries["phases"].value.entries[phase.name].key
+                hint = "leave it out, or run it with `do`"
+                self.problems.warning(place, "unused-phase", f"no recipe runs the phase {tick(phase.name)}", hint)
 
     def test(self, path: Path) -> Trials | None:
         """The tests of a file, against its recipe, which is compiled first if it was not; None where it is unsound."""

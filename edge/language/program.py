@@ -153,8 +153,24 @@ class Interlock(msgspec.Struct, frozen=True):
     blocks: tuple[FunctionBlock, ...] = ()
 
 
+class PhaseCommand(msgspec.Struct, frozen=True):
+    """A command to an equipment phase: the outputs to give, what says that it has happened, and within how many cycles
+    (None: no limit).
+    """
+
+    outputs: tuple[Level, ...]
+    confirmed: Code
+    limit: int | None = None
+
+
 class Phase(msgspec.Struct, frozen=True):
-    """An equipment phase of a unit (ISA-88): its parameters (name -> tag index) and what tells its state."""
+    """An equipment phase of a unit (ISA-88): its parameters (name -> tag index), its commands (`reset`, `start`, `hold`,
+    `restart`, `stop`, `abort`; without `start` its parameters start it) and what tells its state.
+
+    A command is handed over by the rising edge of `request`, or where only `acknowledged` is given by its outputs
+    themselves; it is taken back once it was acknowledged. Else its outputs stand until the next one. `inputs` are the
+    tags that its conditions read, `outputs` all that it drives.
+    """
 
     name: str
     unit: str
@@ -162,7 +178,22 @@ class Phase(msgspec.Struct, frozen=True):
     running: Code
     done: Code
     failed: Code | None = None
+    ready: Code | None = None
+    acknowledged: Code | None = None
+    request: int | None = None
+    commands: dict[str, PhaseCommand] = {}
     inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+
+    @property
+    def commanded(self) -> frozenset[int]:
+        """The tags that its commands drive: nobody else may."""
+        return frozenset(self.outputs) - frozenset(self.parameters.values())
+
+    @property
+    def by_edge(self) -> bool:
+        """Whether a command is an edge: the machine keeps it when its outputs are taken back."""
+        return self.request is not None or self.acknowledged is not None
 
 
 class Parameter(msgspec.Struct, frozen=True):

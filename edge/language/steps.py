@@ -307,7 +307,7 @@ class Compiler(Binding):
             return {"condition": name}
         phase = self.plan.phases[index]
         tags = self.plan.cell.tags
-        for tag in (*phase.inputs, *phase.parameters.values()):
+        for tag in (*phase.inputs, *phase.outputs):
             self.owns(tags[tag].device, place)
         given = form.place("with").entries if form.has("with") else {}
         for key, entry in given.items():
