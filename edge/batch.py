@@ -60,18 +60,41 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     instances: dict[int, Instance] = {}
 
 
+class PhaseRun(msgspec.Struct, omit_defaults=True):
+    """A run of an equipment phase by a `do` step (ISA-88).
+
+    `state` is how it stands, in ISA-88's words: idle until its start is given; `resuming` after a hold or a power loss,
+    until what the machine says has been looked at. `stage` is how far the command has come that leads out of its state,
+    `since` the cycle in which that began, `needs` the commit that must be durable before it is given. `started`: its
+    start was to be given; `confirmed`: the machine has taken it; `fresh` are what was seen untrue since, bit by bit.
+    `left`: its step is no longer active. `levels` are what it gives.
+    """
+
+    phase: int
+    state: str = "idle"
+    stage: int = 0
+    since: int = 0
+    needs: int = 0
+    fresh: int = 0
+    started: bool = False
+    confirmed: bool = False
+    left: bool = False
+    levels: dict[int, Value] = {}
+
+
 class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, mode, variables, clock (cycles while it acts), the levels that it gives.
 
-    A level is taken from `manual` (what a person has set in manual mode), else `during` (while it acts), else
-    `handler`, else `set`, else the tag's failsafe. `needs` is the
+    A level is taken from `manual` (what a person has set in manual mode), else `commanded` (by a phase), else `during`
+    (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
     commit that must be durable before it acts; `cause_say` says why it is in its state. After a power loss it is `safe`
     until a restart is through: what its steps had set stays at failsafe; and `barred` until it is commanded: what its
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
     recipe of this `hash` and the tags of this checksum (0: of an older edge).
 
     `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began. `instances`
-    are the function blocks of its interlocks.
+    are the function blocks of its interlocks. `phases` are the equipment phases that run, each by its step, `commanded`
+    the levels that they give.
     """
 
     batch: str
@@ -91,6 +114,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     handler: dict[int, Value] = {}
     during: dict[int, Value] = {}
     manual: dict[int, Value] = {}
+    commanded: dict[int, Value] = {}
+    phases: dict[int, PhaseRun] = {}
     body: BranchState | None = None
     handling: BranchState | None = None
     prompts: dict[int, Asked] = {}

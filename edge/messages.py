@@ -165,6 +165,15 @@ class StepEnded(msgspec.Struct, frozen=True, tag="step-ended"):
     branch: str = ""
 
 
+class PhaseChanged(msgspec.Struct, frozen=True, tag="phase"):
+    """The equipment phase of a `do` step is in this state, in ISA-88's words, or is commanded into it."""
+
+    batch: str
+    step: int
+    phase: str
+    state: str
+
+
 class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
     batch: str
     step: int
@@ -289,6 +298,7 @@ Event = (
     | StepConfirmed
     | StepStarted
     | StepEnded
+    | PhaseChanged
     | Recorded
     | VariableSet
     | Asked

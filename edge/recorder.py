@@ -45,6 +45,7 @@ from edge.messages import (
     Event,
     Hello,
     ModeChanged,
+    PhaseChanged,
     Recorded,
     StateChanged,
     StepConfirmed,
@@ -272,7 +273,7 @@ class Record:
                 db.execute("INSERT INTO tag_set VALUES (?, ?, ?, ?, ?, ?)", row)
             case ModeChanged() | StepConfirmed() | TagSet():
                 self._act(db, stamp, event)
-            case CommandDone() | AlarmChanged() | StepWaits() | VariableSet():
+            case CommandDone() | AlarmChanged() | StepWaits() | VariableSet() | PhaseChanged():
                 pass
 
     def _act(self, db: sqlite3.Connection, stamp: Stamp, event: ModeChanged | StepConfirmed | TagSet) -> None:

@@ -37,6 +37,7 @@ from edge.messages import (
     Event,
     LoopStats,
     ModeChanged,
+    PhaseChanged,
     Recorded,
     Snapshot,
     StateChanged,
@@ -97,6 +98,7 @@ class BatchView(msgspec.Struct):
     at: int = 0
     steps: dict[tuple[str, int], StepView] = {}
     waits: dict[tuple[str, int], StepWaits] = {}
+    phases: dict[int, PhaseChanged] = {}
     questions: dict[int, Asked] = {}
     answers: dict[str, Value] = {}
     variables: dict[str, Quantity] = {}
@@ -238,6 +240,8 @@ class View:
         for branch in offered(batch.body) if batch.body is not None else ():
             step = recipe.steps[branch.block[branch.at]]
             view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
+        for index, run in batch.phases.items():
+            view.phases[index] = PhaseChanged(batch.batch, index, self.plan.phases[run.phase].name, run.state)
         lets = {recipe.variables[let.variable]: let.unit for step in recipe.steps for let in step.let}
         found = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
         view.answers = {name: value for name, value in found.items() if name not in lets}
@@ -291,6 +295,7 @@ class View:
                 | StepWaits()
                 | StepStarted()
                 | StepEnded()
+                | PhaseChanged()
                 | Recorded()
                 | VariableSet()
                 | Asked()
@@ -312,6 +317,7 @@ class View:
         | StepWaits
         | StepStarted
         | StepEnded
+        | PhaseChanged
         | Recorded
         | VariableSet
         | Asked
@@ -330,7 +336,7 @@ class View:
                 batch.cause, batch.cause_say = event.cause, event.cause_say
                 batch.since_ns = self._now_ns()
                 if event.state in states.ENDED:
-                    batch.questions = {}
+                    batch.questions, batch.phases = {}, {}
             case StepStarted():
                 handler = batch.state in states.HANDLED
                 since = self.cycle if handler else batch.clock_at(self.cycle)
@@ -343,6 +349,13 @@ class View:
                     self.incomplete = True
                 for prompt in [one.prompt for one in batch.questions.values() if one.step == event.step]:
                     del batch.questions[prompt]
+                phase = batch.phases.get(event.step)
+                if phase is not None and phase.state not in ("stopping", "aborting"):
+                    del batch.phases[event.step]
+            case PhaseChanged(state="stopped" | "aborted"):
+                batch.phases.pop(event.step, None)
+            case PhaseChanged():
+                batch.phases[event.step] = event
             case Recorded():
                 batch.recorded = [*batch.recorded, event]
             case VariableSet():
@@ -438,6 +451,7 @@ class View:
             "waits": [{"step": one.step, "name": one.name, "branch": one.branch} for one in batch.waits.values()],
             "parameters": batch.parameters,
             "steps": [self._step(batch, step, recipe) for step in batch.steps.values()],
+            "phases": [{"step": one.step, "phase": one.phase, "state": one.state} for one in batch.phases.values()],
             "questions": [msgspec.to_builtins(one) for one in batch.questions.values()],
             "answers": batch.answers,
             "variables": msgspec.to_builtins(batch.variables),

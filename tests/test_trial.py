@@ -352,7 +352,7 @@ HAPPENINGS = st.sampled_from(
         "command: abort",
     ]
 )
-ALL_ALARMS = "[interlock, device-lost, timeout, no-value, refused, phase-failed, power-loss, stood-still]"
+ALL_ALARMS = "[interlock, device-lost, timeout, no-value, refused, phase-failed, phase-late, power-loss, stood-still]"
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

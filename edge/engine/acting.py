@@ -63,7 +63,7 @@ class Acting:
         self.clock = 0
         self.instances: dict[int, Instance] = {}
 
-    def _levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
+    def levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
         """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""
         found: dict[int, Value] = {}
         for level in levels:

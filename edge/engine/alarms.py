@@ -31,6 +31,8 @@ DEFAULTS: dict[AlarmKind, Priority] = {
     "no-value": "medium",
     "refused": "medium",
     "phase-failed": "medium",
+    "phase-held": "medium",
+    "phase-late": "high",
     "power-loss": "medium",
     "stood-still": "high",
     "record": "high",

@@ -86,12 +86,13 @@ class Control:
         if new == "running":
             batch.safe = batch.barred = False
         if new == "restarting":
-            if batch.body is not None:
-                sequence.again(batch.body)
             self.alarms.clear_all(f"batch:{batch.batch}:")
+        if new == "holding":
+            sequence.phases.hold()
         if new in ("stopping", "aborting"):
             sequence.cut()
         if new == "aborting":
+            sequence.phases.abort()
             batch.set.clear()
             batch.handler.clear()
         if new in states.ENDED:
@@ -124,7 +125,7 @@ class Control:
         """An ended batch: its outputs go to failsafe, its units are free."""
         batch, owners = sequence.batch, self.state.owners
         sequence.cut()
-        for levels in (batch.set, batch.handler, batch.during):
+        for levels in (batch.set, batch.handler, batch.during, batch.commanded, batch.phases):
             levels.clear()
         batch.prompts.clear()
         self.alarms.clear_all(f"batch:{batch.batch}:")
@@ -167,7 +168,7 @@ class Control:
         if recipe is None or batch.batch in self.state.batches:
             return
         batch.needs, batch.safe, batch.barred = 0, True, True
-        batch.handler, batch.manual, batch.unknown_since, batch.blind = {}, {}, {}, {}
+        batch.handler, batch.manual, batch.unknown_since, batch.blind, batch.commanded = {}, {}, {}, {}, {}
         changed = self._changed(batch, recipe)
         if changed:
             self._forget(batch, recipe)
@@ -178,6 +179,7 @@ class Control:
         sequence.blocks.begin(sequence.blocks.of("interlock"), batch.instances, self.state.cycle)
         if batch.body is not None:
             sequence.blocks.restore(batch.body.instances)
+        sequence.phases.restore()
         self._own(sequence)
         self.state.next_prompt = max([self.state.next_prompt, *(number + 1 for number in batch.prompts)])
         say = words.power_loss(recipe.name)
@@ -209,6 +211,7 @@ class Control:
         batch.body = batch.handling = None
         batch.variables, batch.instances = [None] * len(recipe.variables), {}
         batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
+        batch.phases = {}
 
 
 def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:

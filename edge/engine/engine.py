@@ -147,11 +147,13 @@ class Engine:
             tripped = interlock.when(values, batch.variables)
             if tripped is not False or batch.unknown_since or keys:
                 self._interlock(sequence, number, interlock, tripped)
+        if batch.phases:
+            sequence.phases.turn()
         if batch.state in states.HANDLED:
             self._handle(sequence)
         elif batch.state in ("running", "pausing") and not batch.needs and batch.body is not None:
             batch.clock += elapsed
-            if sequence.run():
+            if sequence.run() and not batch.phases:
                 self.control.change(sequence, "finish", words.FINISHED, "recipe")
             elif batch.state == "pausing" and halted(batch.body):
                 self.control.change(sequence, "done", batch.cause_say, "edge")
@@ -188,7 +190,7 @@ class Engine:
             if batch.state == "restarting" and not self.control.agrees(sequence):
                 return
             batch.handling = BranchState(sequence.recipe.handlers.get(states.HANDLED[batch.state], ()))
-        if sequence.run(handler=True):
+        if sequence.run(handler=True) and sequence.phases.settled:
             self.control.change(sequence, "done", batch.cause_say, "edge")
 
     def _settle(self, sequence: Sequence) -> None:

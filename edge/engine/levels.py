@@ -46,6 +46,8 @@ class Levels:
             return self.state.manual.get(tag, failsafe)
         if tag in batch.manual:
             return batch.manual[tag]
+        if tag in batch.commanded:
+            return batch.commanded[tag]
         if tag in batch.during and batch.state in states.ACTING and not batch.needs:
             return batch.during[tag]
         rest = failsafe if batch.safe else batch.set.get(tag, failsafe)

@@ -3,15 +3,14 @@
 A step is entered (its start goes to the record), begins once that is durable, acts, and is left. Pure, as the engine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from drivers.value import Value
-from edge.batch import BranchState
+from edge.batch import BatchState, BranchState, State
 from edge.engine import states, words
 from edge.engine.acting import Acting, Fault
-from edge.engine.fit import agrees
-from edge.language.program import Branch, Repeat, Run, Step
-from edge.messages import StepEnded, StepStarted, StepWaits
+from edge.engine.phases import Phases
+from edge.language.program import Branch, Plan, Recipe, Repeat, Step
+from edge.messages import Event, StepEnded, StepStarted, StepWaits
 
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
@@ -23,6 +22,10 @@ OPEN, OFFERED, CONFIRMED = 0, 1, 2
 
 class Sequence(Acting):
     """The steps of one batch. `run` is called once a cycle for the recipe's body or for the handler that runs."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
+        super().__init__(plan, recipe, state, batch, emit)
+        self.phases = Phases(self)
 
     def run(self, *, handler: bool = False) -> bool:
         """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
@@ -138,7 +141,7 @@ class Sequence(Acting):
 
         A handler does what it can: it leaves out what is unknown or refused.
         """
-        levels, during = self._levels(step.set), self._levels(step.during)
+        levels, during = self.levels(step.set), self.levels(step.during)
         wait, limit = self._cycles(step.wait), self._cycles(step.within)
         unknown = levels is None or during is None or wait is None or limit is None
         if (unknown or not self._record(step) or (step.let and not self._let(step))) and not self.handling:
@@ -175,8 +178,7 @@ class Sequence(Acting):
             case "ask":
                 return branch.prompt in self.batch.answers
             case "do":
-                assert step.do is not None
-                return self._do(step.do, branch)
+                return self.phases.advance(step)
             case (
                 _
             ):  # set and record end at once; until was asked by the caller, without a call, since most steps are so
@@ -234,44 +236,6 @@ class Sequence(Acting):
         branch.children = []
         return False
 
-    def _do(self, run: Run, branch: BranchState) -> bool | None:
-        """Stage 0: the parameters are at rest and read back so; 1: given, waiting for `running`; 2: for `done`.
-
-        What an earlier run left behind counts for nothing: `done` only after `running`, `failed` only after `running`
-        or once it was seen false.
-        """
-        phase = self.plan.phases[run.phase]
-        values, variables = self.values, self.variables
-        if branch.stage == 0 and (started := self._start_phase(run, branch)) is not True:
-            return started
-        over: Value | None = False
-        failed = phase.failed(values, variables) if phase.failed is not None else False
-        if branch.stage == 1:
-            if failed is False:
-                branch.rounds = 1
-            over = phase.running(values, variables)
-            if over is True:
-                branch.stage = 2
-        if failed is True and (branch.stage == 2 or branch.rounds == 1):
-            self.faults.append(Fault("hold", "phase-failed", words.phase_failed(phase.name)))
-            return False
-        if branch.stage == 2:
-            over = phase.done(values, variables)
-        return None if over is None else over is True
-
-    def _start_phase(self, run: Run, branch: BranchState) -> bool | None:
-        tags = self.plan.cell.tags
-        for level in run.parameters:
-            value = self.values[level.tag]
-            if not agrees(tags[level.tag], value, self.state.levels[level.tag]):
-                return None if value is None else False
-        levels = self._levels(run.parameters)
-        if levels is None:
-            return None
-        self._give(branch, levels)
-        branch.stage, branch.rounds = 1, 0
-        return True
-
     def _time_out(self, step: Step, branch: BranchState) -> bool:
         """The step's time limit has passed; True where it is left. A limit that holds or ends the batch is a fault."""
         if step.on_timeout != "continue":
@@ -289,6 +253,8 @@ class Sequence(Acting):
         self._take_back(branch)
         if step.blocks:
             self.blocks.end(step.blocks, self.instances)
+        if step.do is not None:
+            self.phases.leave(step.index)
         active = self.clock - branch.since if branch.begun else 0
         self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, branch.path))
         self.batch.prompts.pop(branch.prompt, None)
@@ -303,19 +269,6 @@ class Sequence(Acting):
             self.withdraw(branch)
         while branch.at < branch.entered:
             self._leave(self.steps[branch.block[branch.at]], branch, "cut")
-
-    def again(self, branch: BranchState) -> None:
-        """Before a restart: a phase that was cut short by the hold is started anew."""
-        for child in branch.children:
-            self.again(child)
-        if branch.at < branch.entered and self.steps[branch.block[branch.at]].kind == "do":
-            step = self.steps[branch.block[branch.at]]
-            assert step.do is not None
-            for level in step.do.parameters:
-                branch.during.pop(level.tag, None)
-                self.batch.during.pop(level.tag, None)
-                self.touched.add(level.tag)
-            branch.stage = 0
 
 
 def offered(branch: BranchState) -> Iterator[BranchState]:

@@ -178,6 +178,46 @@ def phase_failed(phase: str) -> Texts:
     return texts(f"{phase} failed", f"{phase} a échoué", f"فشل {phase}")
 
 
+def phase_held(phase: str) -> Texts:
+    """The machine itself has held it."""
+    return texts(
+        f"{phase} is held at the machine", f"{phase} est mis en attente à la machine", f"{phase} معلّق عند الآلة"
+    )
+
+
+def phase_ended(phase: str) -> Texts:
+    """The machine itself has stopped or aborted it."""
+    return texts(f"{phase} was stopped at the machine", f"{phase} a été arrêté à la machine", f"أُوقف {phase} عند الآلة")
+
+
+_LATE = {
+    "reset": ("is not ready after its reset", "n'est pas prêt après sa réinitialisation", "ليس جاهزًا بعد إعادة الضبط"),
+    "start": ("has not started in time", "n'a pas démarré à temps", "لم يبدأ في الوقت المحدد"),
+    "hold": (
+        "has not said in time that it is held",
+        "n'a pas confirmé sa mise en attente",
+        "لم يؤكّد التعليق في الوقت المحدد",
+    ),
+    "restart": ("has not restarted in time", "n'a pas redémarré à temps", "لم يُستأنف في الوقت المحدد"),
+    "stop": (
+        "has not said in time that it has stopped",
+        "n'a pas confirmé son arrêt",
+        "لم يؤكّد التوقف في الوقت المحدد",
+    ),
+    "abort": (
+        "has not said in time that it was aborted",
+        "n'a pas confirmé son abandon",
+        "لم يؤكّد الإلغاء في الوقت المحدد",
+    ),
+}
+
+
+def phase_late(phase: str, command: str) -> Texts:
+    """What was commanded has not happened within its limit."""
+    en, fr, ar = _LATE[command]
+    return texts(f"{phase} {en}", f"{phase} {fr}", f"{phase} {ar}")
+
+
 def interlock_unknown(condition: str, tags: str) -> Texts:
     return texts(
         f"an interlock cannot be watched, {tags} has no good value ({condition})",

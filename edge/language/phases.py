@@ -7,7 +7,7 @@ from edge.language.program import Code, Level, Phase, PhaseCommand
 from edge.language.source import Node, Place, Problems
 
 LIMIT_S = 10.0
-"""So long a phase may take to hold, stop or abort where its `within` says nothing: then the batch goes on without it."""
+"""So long a phase may take to hold, stop or abort where its `within` says nothing; then the batch goes on without."""
 
 _CONDITIONS = ("running", "done", "failed", "ready", "held", "stopped", "aborted", "acknowledged")
 _CEASING = ("hold", "stop", "abort")
@@ -86,10 +86,9 @@ class PhaseCompiler:
             if level is not None:
                 levels.append(level)
         at_rest = [level.value == self.cell.tags[level.tag].failsafe for level in levels]
-        if command == "start" and levels and len(levels) == len(nodes) and all(at_rest):
-            if self.form.request is None:
-                message = "this is what these outputs have at rest: nothing would change"
-                self.problems.error(self.form.place(command), "never-changes", message, "give another value")
+        if command == "start" and self.form.request is None and len(levels) == len(nodes) > 0 and all(at_rest):
+            message = "this is what these outputs have at rest: nothing would change"
+            self.problems.error(self.form.place(command), "never-changes", message, "give another value")
         for _, compiled in self.binding.reads:
             self._own(compiled)
         self.binding.reads.clear()

@@ -164,8 +164,9 @@ class PhaseCommand(msgspec.Struct, frozen=True):
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """An equipment phase of a unit (ISA-88): its parameters (name -> tag index), its commands (`reset`, `start`, `hold`,
-    `restart`, `stop`, `abort`; without `start` its parameters start it) and what tells its state.
+    """An equipment phase of a unit (ISA-88): its parameters (name -> tag index), its commands and what tells its state.
+
+    The commands are `reset`, `start`, `hold`, `restart`, `stop`, `abort`; without `start` its parameters start it.
 
     A command is handed over by the rising edge of `request`, or where only `acknowledged` is given by its outputs
     themselves; it is taken back once it was acknowledged. Else its outputs stand until the next one. `inputs` are the
