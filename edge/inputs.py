@@ -78,12 +78,13 @@ class Inputs:
 
     def _finite(self, raw: Sequence[Any]) -> bool:
         """Whether every float is a number (an infinity in the sum may be none of them: they are then looked at)."""
-        for part in runs(raw):
-            if not isinstance(part, array):
-                try:
+        try:
+            for part in runs(raw):
+                if part is raw and not isinstance(part, array):
                     return isfinite(sum(self._floats(raw)))
-                except TypeError:  # a None among them
+                whole = isinstance(part, array) and part.typecode not in "fd"
+                if not whole and not isfinite(sum(part)):
                     return False
-            if part.typecode in "fd" and not isfinite(sum(part)):
-                return False
+        except TypeError:  # a text or a None among them
+            return False
         return True
