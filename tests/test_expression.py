@@ -707,3 +707,57 @@ def test_what_is_within_the_bounds_works():
     depth = MAX_DEPTH - 2
     assert value("(" * depth + "robot.state" + ")" * depth) == 2
     assert value("-" * depth + "robot.state") == 2
+
+
+# Where ranges have no end, and what is told of them.
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("max(mixer.dose, 1 mL) * 2", 2, None),
+        ("max(mixer.dose, 1 mL) * -2", None, -2),
+        ("max(mixer.dose, 1 mL) * mixer.dose", None, None),
+        ("max(mixer.dose, 0 mL) * max(mixer.dose, 1 mL)", 0, None),
+        ("10 mL / max(mixer.dose, 2 mL)", 0, 5),
+        ("-10 mL / max(mixer.dose, 2 mL)", -5, 0),
+        ("max(mixer.dose, 2 mL) / 2 mL", 1, None),
+        ("max(mixer.dose, 1 mL) / max(mixer.dose, 1 mL)", 0, None),
+        ("volume / mixer.level", 0.05, None),
+        ("(volume - 60 L) / mixer.level", None, -0.1),
+        ("(volume - 20 L) / mixer.level", None, None),
+        ("volume / -mixer.level", None, -0.05),
+        ("volume / (mixer.level - volume)", None, None),
+        ("volume / max(mixer.dose, 0 mL)", 0, None),
+        ("clamp(volume, 10 L, 100 L)", 10, 50),
+        ("clamp(mixer.level, volume, 60 L)", 5, 60),
+        ("abs(min(mixer.dose, -3 mL))", 3, None),
+        ("abs(-volume)", 5, 50),
+        ("max(mixer.dose, 1 mL) - mixer.level", -99999, None),
+    ],
+)
+def test_ranges_without_an_end(text, low, high):
+    made = compiled(text)
+    assert (made.low, made.high) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        ("volume / mixer.level", "may-be-zero", "`mixer.level` may be 0"),
+        ("volume / (mixer.level - 1 L)", "may-be-zero", "divide by `max((mixer.level - 1 L), …)`"),
+        ("mixer.level / volume", None, ""),
+        ("volume / mixer.dose", None, ""),
+        ("volume / max(mixer.level, 1 L)", None, ""),
+        ("mixer.level / 2", None, ""),
+        ("whole.state == 2.5", "never-true", "`whole.state` is a whole number"),
+        ("2.5 != whole.state", "always-true", "`whole.state` is a whole number"),
+        ("whole.state == 2.0", None, ""),
+    ],
+)
+def test_warnings(text, code, words):
+    scope = Scope({**SCOPE.symbols, "whole.state": Symbol("tag", 3, "number", NONE, 0, 9, whole=True)})
+    problems = Problems()
+    assert compile_text(text, LINE, scope, problems)
+    assert [problem.code for problem in problems] == ([code] if code else [])
+    assert all(words in f"{problem.message}; {problem.hint}" for problem in problems)

@@ -133,6 +133,10 @@ class Binding:
         if compiled is not None and node is not None and compiled.high is not None and compiled.high < 0:
             self.problems.error(node, "negative-time", "a time cannot be negative")
             return None
+        if compiled is not None and node is not None and compiled.low is not None and compiled.low < 0:
+            message = f"this may be negative, {_interval(compiled.low, compiled.high)} s: that counts as 0 s"
+            hint = f"write {tick(f'max({compiled.text}, 0 s)')} where that is meant, or narrow the range"
+            self.problems.warning(node, "negative-time", message, hint)
         return compiled
 
     def cycles(self, seconds: Compiled | None) -> int | Code | None:

@@ -284,6 +284,11 @@ class Checker(ABC):
             verdict = verdict_of(op, (a.low, a.high), (b.low, b.high))
             if verdict is not None and None in (a.constant, b.constant):
                 self._decided(tree, a if a.constant is None else b, verdict)
+            if verdict is None and op in ("==", "!=") and (whole := _only_whole(a, b)) is not None:
+                verdict = op == "!="
+                words = f"{'always' if verdict else 'never'} true: {self._said(whole.tree)} is a whole number"
+                code = "always-true" if verdict else "never-true"
+                self._problems.warning(self._place(tree), code, f"{self._said(tree)} is {words}")
         low, high = (0, 1) if verdict is None else (verdict, verdict)
         term = Term("", "bool", tree, NONE, low, high, certain=a.certain and b.certain)
         return self._made(_unless_unknown([a, b], f"{a.ref} {op} {b.ref}"), term, [a, b])
@@ -445,6 +450,16 @@ class Checker(ABC):
         """A difference of temperatures in the steps of a scale; a temperature on that scale as it is."""
         return term if term.unit.offset else self._scaled(term, term.unit.factor / scale.factor, Fraction(0), scale)
 
+    def _may_be_zero(self, divisor: Term) -> None:
+        """Warns of a divisor whose range is known to have zero in it."""
+        low, high = divisor.low, divisor.high
+        known = divisor.constant is None and not (low is None and high is None)
+        if known and (low is None or low <= 0) and (high is None or high >= 0):
+            said = self._said(divisor.tree)
+            message = f"{said} may be 0: what is divided by it is unknown then"
+            hint = f"divide by `max({said.strip('`')}, …)`, or narrow its range, where that is not meant"
+            self._problems.warning(self._place(divisor.tree), "may-be-zero", message, hint)
+
     def _both(self, op: str, a: Term | None, b: Term | None, unit: Unit) -> Term | None:
         return None if a is None or b is None else self._operated(op, a, b, unit)
 
@@ -452,6 +467,8 @@ class Checker(ABC):
         for term in (a, b):
             if term.unit.offset:
                 return self._no_scale(term)
+        if op == "/":
+            self._may_be_zero(b)
         unit = a.unit * b.unit if op == "*" else a.unit / b.unit
         made = self._operated(op, a, b, unit)
         if made is not None and a.unit.name and b.unit.name and unit.dimension == NONE.dimension:
@@ -470,6 +487,14 @@ def _is_step(term: Term) -> bool:
 def constant(value: float, tree: Tree, unit: Unit, *, bare: bool) -> Term:
     whole = float(value).is_integer()
     return Term(repr(value), "number", tree, unit, value, value, value, bare=bare, certain=True, whole=whole)
+
+
+def _only_whole(a: Term, b: Term) -> Term | None:
+    """The one of two that is always whole, where the other is a constant that is not."""
+    for one, other in ((a, b), (b, a)):
+        if one.constant is None and one.whole and isinstance(other.constant, float) and not other.whole:
+            return one
+    return None
 
 
 def _unless_unknown(terms: list[Term], code: str) -> str:
