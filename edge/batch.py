@@ -82,6 +82,16 @@ class PhaseRun(msgspec.Struct, omit_defaults=True):
     levels: dict[int, Value] = {}
 
 
+class Mark(msgspec.Struct, omit_defaults=True):
+    """A watched condition that is not at rest: whether it `stands`, and the cycles since which it has been true (before
+    it stands) or over (while it stands), and unknown; -1: it is not.
+    """
+
+    stands: bool = False
+    since: int = -1
+    unknown: int = -1
+
+
 class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, mode, variables, clock (cycles while it acts), the levels that it gives.
 
@@ -92,6 +102,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
     recipe of this `hash` and the tags of this checksum (0: of an older edge).
 
+    `marks` are the interlocks that are not at rest, by their places in the recipe, `armed` those of active steps.
     `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began. `instances`
     are the function blocks of its interlocks. `phases` are the equipment phases that run, each by its step, `commanded`
     the levels that they give.
@@ -120,7 +131,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     handling: BranchState | None = None
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
-    unknown_since: dict[int, int] = {}
+    marks: dict[int, Mark] = {}
+    armed: list[int] = []
     blind: dict[int, int] = {}
     instances: dict[int, Instance] = {}
 
@@ -164,7 +176,8 @@ class State(msgspec.Struct):
     `seen` is the cycle of each device's last frame, `reports` the last that was said of it, `manual` what a person has
     set on outputs that no batch owns, `acked` the last durable commit, `behind_since` the cycle since which a newer one
     waits, `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one,
-    `unshelve` the cycle in which the next shelved alarm comes back (0: none is shelved).
+    `unshelve` the cycle in which the next shelved alarm comes back (0: none is shelved), `marks` the cell's interlocks
+    and alarms that are not at rest, by their places in the plan, interlocks first.
     """
 
     cycle: int
@@ -186,3 +199,4 @@ class State(msgspec.Struct):
     behind_since: int = 0
     unshelve: int = 0
     held: dict[int, int] = {}
+    marks: dict[int, Mark] = {}

@@ -32,6 +32,7 @@ tags:
     lamp: {at: coil:0, type: bool, access: write, failsafe: false}
     beat: {at: holding:0, type: int16, access: write, failsafe: 0}
 heartbeats: {aux: aux.beat}
+unexpected_restart: {allowed: It is a bench}
 phases:
   plc.work: {parameters: {program: plc.program}, running: plc.state == 2, done: plc.state == 3, failed: plc.state == 9}
 """

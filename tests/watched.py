@@ -98,13 +98,14 @@ def _fill(scan: Cell) -> Recipe:
         Step(6, "Record", "record", 19, record=(Entry("filled", lambda values, _: values[0], "L"),)),
     )
     overloaded = Interlock(
-        lambda values, _: None if values[3] is None else values[3] > 40,
-        "hold",
-        {"en": "Scale overloaded", "fr": "Balance en surcharge", "ar": "الميزان محمّل أكثر من اللازم"},
-        100,
-        "conveyor.weight > 40 kg",
-        5,
-        (3,),
+        when=lambda values, _: None if values[3] is None else values[3] > 40,
+        do="hold",
+        say={"en": "Scale overloaded", "fr": "Balance en surcharge", "ar": "الميزان محمّل أكثر من اللازم"},
+        grace=100,
+        condition="conveyor.weight > 40 kg",
+        line=5,
+        inputs=(3,),
+        priority="high",
     )
     parameters = (
         Parameter("volume", "number", "L", 20, 5, 50, say={"en": "Volume", "fr": "Volume", "ar": "الحجم"}),
@@ -126,6 +127,7 @@ def _fill(scan: Cell) -> Recipe:
         inputs=(0, 3, 5),
         outputs=(1, 2),
         say={"en": "Rinse and fill", "fr": "Rincer et remplir", "ar": "الشطف والتعبئة"},
+        guards=1,
     )
 
 

@@ -9,7 +9,7 @@ from edge.batch import BatchState, BranchState, Instance, State
 from edge.engine.fit import fit
 from edge.engine.function_blocks import FunctionBlocks
 from edge.engine.refusals import Refused
-from edge.language.program import LONGEST_S, Code, Level, Plan, Recipe, Step, Texts
+from edge.language.program import LONGEST_S, Code, Interlock, Level, Plan, Recipe, Step, Texts
 from edge.language.rules import AlarmKind, Priority
 from edge.messages import Asked, Event, Recorded, VariableSet
 
@@ -41,7 +41,8 @@ class Acting:
     `faults` gathers what is wrong and may change the batch's state, `mended` what is so no longer, `touched` the tags
     whose level may have changed; the engine takes them after each turn. `blind` are the steps that found a value
     unknown in this turn and have no time limit that ends the wait for it. `clock` is the batch's own; in a handler it
-    is the cell's cycles, since its batch stands still. `instances` are the function blocks of that which has its turn.
+    is the cell's cycles, since its batch stands still. `instances` are the function blocks of that which has its turn,
+    `guards` the interlocks that count now, with their places.
     """
 
     def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
@@ -62,6 +63,27 @@ class Acting:
         self.handling = False
         self.clock = 0
         self.instances: dict[int, Instance] = {}
+        self.guards = self._guards()
+
+    def _guards(self) -> list[tuple[int, Interlock]]:
+        """The interlocks that count now: those of the recipe, then those of active steps."""
+        always, interlocks = range(self.recipe.guards), self.recipe.interlocks
+        return [(number, interlocks[number]) for number in (*always, *self.batch.armed)]
+
+    def _arm(self, step: Step) -> bool:
+        """Whether the step's interlocks count already; else from the next cycle on: before anything of it is given."""
+        if step.interlocks[0] in self.batch.armed:
+            return True
+        self.batch.armed = [*self.batch.armed, *step.interlocks]
+        self.guards = self._guards()
+        return False
+
+    def _disarm(self, step: Step) -> None:
+        self.batch.armed = [number for number in self.batch.armed if number not in step.interlocks]
+        self.guards = self._guards()
+        for number in step.interlocks:
+            if self.batch.marks.pop(number, None) is not None:
+                self.mended.append(Fault("", "interlock", {}, step=number))
 
     def levels(self, levels: tuple[Level, ...]) -> dict[int, Value] | None:
         """The levels' values now; None while one is unknown, or when one is refused, which is a fault."""

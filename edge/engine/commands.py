@@ -8,10 +8,12 @@ from edge.engine.alarms import Alarms
 from edge.engine.control import Control
 from edge.engine.fit import fit
 from edge.engine.formula import check_answer, check_parameters
+from edge.engine.guards import Guards
 from edge.engine.levels import Levels
 from edge.engine.refusals import Refused
 from edge.engine.sequence import CONFIRMED, Sequence, offered
 from edge.language.program import Plan
+from edge.language.rules import Moment
 from edge.messages import Answered, Command, CommandDone, Event, StepConfirmed, TagSet
 
 MAX_BATCHES = 64
@@ -30,6 +32,7 @@ class Commands:
         levels: Levels,
         alarms: Alarms,
         control: Control,
+        guards: Guards,
     ) -> None:
         self.plan = plan
         self.cell = plan.cell
@@ -38,6 +41,7 @@ class Commands:
         self.levels = levels
         self.alarms = alarms
         self.control = control
+        self.guards = guards
 
     def take(self, command: Command) -> None:
         """Obeys a command, or refuses it in words; either way it is answered."""
@@ -93,23 +97,18 @@ class Commands:
                 raise Refused(refusals.device_absent(name, report.status), f"{name} is not there: {report.text}")
         sequence = self.control.sequence(self.control.new_batch(command.batch, recipe, values, command.by))
         sequence.blocks.begin(sequence.blocks.of("interlock"), sequence.batch.instances, self.state.cycle)
-        self._ready(sequence)
+        self._ready(sequence, "start")
         self.control.begin(sequence, values, command.by)
         if command.mode:
             self.control.set_mode(sequence, command.mode, command.by)
 
-    def _ready(self, sequence: Sequence) -> None:
-        """Raises Refused while an input is bad or an interlock stands."""
+    def _ready(self, sequence: Sequence, moment: Moment) -> None:
+        """Raises Refused while an input is bad, an interlock stands or a permissive is missing."""
         bad = [tag for tag in sequence.recipe.inputs if self.state.values[tag] is None]
         if bad:
             raise Refused(refusals.no_good_value(self.cell.tags[tag].name for tag in bad[:5]))
-        self._unlocked(sequence)
-
-    def _unlocked(self, sequence: Sequence) -> None:
-        """Raises Refused while an interlock of the batch stands or is unknown."""
-        for interlock in sequence.recipe.interlocks:
-            if interlock.when(self.state.values, sequence.batch.variables) is not False:
-                raise Refused(refusals.interlock_stands(interlock.say, interlock.condition))
+        self.guards.clear_of(sequence)
+        self.guards.permitted(sequence, moment)
 
     def _steer(self, command: Command) -> None:
         sequence = self._find(command.batch)
@@ -123,7 +122,9 @@ class Commands:
         if command.do == "restart":
             for device in sequence.recipe.devices:
                 self._reach(device)
-            self._ready(sequence)
+            self._ready(sequence, "restart")
+        if command.do == "resume":
+            self.guards.permitted(sequence, "resume")
         batch.barred = False
         cause = {"en": command.cause} if command.cause else words.commanded(command.do, command.by)
         self.control.change(sequence, command.do, cause, command.by)
@@ -182,7 +183,7 @@ class Commands:
             raise Refused(refusals.shelve_time(LONGEST_SHELF_S // 3600))
         cycles = self.plan.cycles(command.seconds)
         if not self.alarms.shelve(command.alarm, command.by, command.cause, cycles):
-            raise Refused(refusals.NO_ALARM)
+            raise Refused(refusals.NOT_THERE)
 
     def _set(self, command: Command) -> None:
         tag = next((tag for tag in self.cell.tags if tag.name == command.tag), None)
@@ -199,14 +200,15 @@ class Commands:
         if command.value is None:
             raise Refused(refusals.VALUE_NEEDED)
         value = fit(tag, command.value)
+        if value != tag.failsafe:
+            self.guards.free(tag.index, owner)
         (self.state.manual if owner is None else owner.manual)[tag.index] = value
         self.levels.settle((tag.index,))
         self.emit(TagSet(tag.name, value, command.by, "" if owner is None else owner.batch))
 
     def _by_hand(self, tag: str, owner: BatchState) -> None:
-        """Raises Refused unless the batch that owns the tag stands in manual mode, with no interlock against it."""
+        """Raises Refused unless the batch that owns the tag stands in manual mode."""
         if owner.mode != states.MANUAL:
             raise Refused(refusals.tag_owned(tag, owner.batch, owner.recipe))
         if owner.state != "held":
             raise Refused(refusals.not_held_yet(owner.batch))
-        self._unlocked(self.control.sequences[owner.batch])

@@ -6,7 +6,7 @@ from zlib import crc32
 import msgspec
 
 from drivers.value import Value
-from edge.batch import BatchState, BranchState, State
+from edge.batch import BatchState, BranchState, Mark, State
 from edge.engine import states, words
 from edge.engine.alarms import Alarms
 from edge.engine.fit import agrees
@@ -168,7 +168,8 @@ class Control:
         if recipe is None or batch.batch in self.state.batches:
             return
         batch.needs, batch.safe, batch.barred = 0, True, True
-        batch.handler, batch.manual, batch.unknown_since, batch.blind, batch.commanded = {}, {}, {}, {}, {}
+        batch.handler, batch.manual, batch.blind, batch.commanded = {}, {}, {}, {}
+        batch.marks = {number: Mark(True) for number, mark in batch.marks.items() if mark.stands}
         changed = self._changed(batch, recipe)
         if changed:
             self._forget(batch, recipe)
@@ -211,7 +212,7 @@ class Control:
         batch.body = batch.handling = None
         batch.variables, batch.instances = [None] * len(recipe.variables), {}
         batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
-        batch.phases = {}
+        batch.phases, batch.marks, batch.armed = {}, {}, []
 
 
 def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:

@@ -5,17 +5,18 @@ No clock, no socket, no file, no randomness: the same packets in the same cycles
 
 import msgspec
 
-from drivers.value import BAD_WAITING, Value
+from drivers.value import BAD_WAITING
 from edge.batch import BranchState, State
 from edge.engine import states, words
 from edge.engine.alarms import Alarms
 from edge.engine.commands import Commands
 from edge.engine.control import Control
 from edge.engine.field import Field
+from edge.engine.guards import Guards
 from edge.engine.levels import Levels
 from edge.engine.sequence import Sequence, halted
 from edge.image import INPUT, layouts
-from edge.language.program import Interlock, Plan
+from edge.language.program import Plan
 from edge.messages import (
     MESSAGE,
     Ack,
@@ -67,7 +68,8 @@ class Engine:
         self.alarms = Alarms(self.state, emit)
         self.control = Control(plan, self.state, emit, self.levels, self.alarms)
         self.field = Field(plan, self.state, self.layouts, self.levels, self.alarms, self.control)
-        self.commands = Commands(plan, self.state, emit, self.levels, self.alarms, self.control)
+        self.guards = Guards(plan, self.state, emit, self.levels, self.alarms, self.control)
+        self.commands = Commands(plan, self.state, emit, self.levels, self.alarms, self.control, self.guards)
         if state is None:
             self.levels.stale.update(range(len(plan.cell.devices)))
 
@@ -91,6 +93,8 @@ class Engine:
             self.alarms.come_back()
         if state.held:
             field.tell_ages()
+        if self.guards.rules:
+            self.guards.watch()
         for sequence in self.control.sequences.values():
             self._run(sequence, elapsed)
         if levels.beats and cycle % self.beat < elapsed:
@@ -142,11 +146,11 @@ class Engine:
             return
         if batch.instances:
             sequence.blocks.call(batch.instances, self.state.cycle)
-        values, keys = self.state.values, self.state.alarm_keys
-        for number, interlock in enumerate(sequence.recipe.interlocks):
-            tripped = interlock.when(values, batch.variables)
-            if tripped is not False or batch.unknown_since or keys:
-                self._interlock(sequence, number, interlock, tripped)
+        values, variables = self.state.values, batch.variables
+        for number, interlock in sequence.guards:
+            answer = interlock.when(values, variables)
+            if answer is not False or batch.marks:
+                self.guards.interlock(sequence, number, interlock, answer)
         if batch.phases:
             sequence.phases.turn()
         if batch.state in states.HANDLED:
@@ -160,34 +164,11 @@ class Engine:
         if sequence.faults or sequence.touched or sequence.mended:
             self._settle(sequence)
 
-    def _interlock(self, sequence: Sequence, number: int, interlock: Interlock, tripped: Value | None) -> None:
-        state, batch = self.state, sequence.batch
-        key = f"batch:{batch.batch}:interlock:{number}"
-        if tripped is None:
-            since = batch.unknown_since.setdefault(number, state.cycle)
-            if state.cycle - since < interlock.grace:
-                return
-            self.control.let_go(sequence)
-            if batch.state not in states.ACTING:
-                return  # a batch that is held already need not be ended: the unknown bars its restart
-            tags = self.plan.cell.tags
-            names = ", ".join(tags[tag].name for tag in interlock.inputs if state.values[tag] is None)
-            say = words.interlock_unknown(interlock.condition, names)
-        else:
-            batch.unknown_since.pop(number, None)
-            if tripped is not True:
-                self.alarms.clear(key)
-                return
-            say = interlock.say
-            self.control.let_go(sequence)
-        self.alarms.raise_alarm(key, "interlock", say, batch=batch.batch)
-        self.control.change(sequence, interlock.do, say, "interlock")
-
     def _handle(self, sequence: Sequence) -> None:
         """The turn of the handler of a state that acts for itself; the state is done when its handler is."""
         batch = sequence.batch
         if batch.handling is None:
-            if batch.state == "restarting" and not self.control.agrees(sequence):
+            if batch.state == "restarting" and not (self.control.agrees(sequence) and self.guards.permit(sequence)):
                 return
             batch.handling = BranchState(sequence.recipe.handlers.get(states.HANDLED[batch.state], ()))
         if sequence.run(handler=True) and sequence.phases.settled:

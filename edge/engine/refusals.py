@@ -35,6 +35,7 @@ NO_ANSWER = texts(
 NO_ALARM = texts(
     "there is no such alarm to acknowledge", "il n'y a pas de telle alarme à acquitter", "لا يوجد إنذار كهذا للإقرار به"
 )
+NOT_THERE = texts("there is no such alarm", "il n'y a pas de telle alarme", "لا يوجد إنذار كهذا")
 NOT_SHELVED = texts("this alarm is not shelved", "cette alarme n'est pas mise de côté", "هذا الإنذار غير مؤجَّل")
 SHELVE_REASON = texts(
     "say why the alarm is shelved", "dites pourquoi l'alarme est mise de côté", "اذكر سبب تأجيل الإنذار"
@@ -129,6 +130,19 @@ def interlock_stands(say: Texts, condition: str) -> Texts:
         f"an interlock stands: {en} ({condition})",
         f"un verrouillage est actif : {say.get('fr', en)} ({condition})",
         f"شرط أمان قائم: {say.get('ar', en)} ({condition})",
+    )
+
+
+def not_permitted(missing: Sequence[tuple[Texts, str]]) -> Texts:
+    """Permissives that are missing, all of them: each with its text and its condition."""
+    named = {
+        language: "; ".join(f"{say.get(language) or english(say)} ({condition})" for say, condition in missing)
+        for language in ("en", "fr", "ar")
+    }
+    return texts(
+        f"this must be first: {named['en']}",
+        f"il faut d'abord : {named['fr']}",
+        f"يجب أولًا: {named['ar']}",
     )
 
 

@@ -141,6 +141,8 @@ class Sequence(Acting):
 
         A handler does what it can: it leaves out what is unknown or refused.
         """
+        if step.interlocks and not self._arm(step):
+            return False
         levels, during = self.levels(step.set), self.levels(step.during)
         wait, limit = self._cycles(step.wait), self._cycles(step.within)
         unknown = levels is None or during is None or wait is None or limit is None
@@ -255,6 +257,8 @@ class Sequence(Acting):
             self.blocks.end(step.blocks, self.instances)
         if step.do is not None:
             self.phases.leave(step.index)
+        if step.interlocks:
+            self._disarm(step)
         active = self.clock - branch.since if branch.begun else 0
         self.emit(StepEnded(self.batch.batch, step.index, step.name, how, active, branch.path))
         self.batch.prompts.pop(branch.prompt, None)

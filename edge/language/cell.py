@@ -54,7 +54,10 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """A work cell. `units` names the devices (indices) of each unit; `heartbeats` the tag that counts for a device."""
+    """A work cell. `units` names the devices (indices) of each unit; `heartbeats` the tag that counts for a device.
+
+    `unexpected_restart` is why its machines may start by themselves when power returns; "": they may not.
+    """
 
     name: str
     path: str
@@ -63,6 +66,7 @@ class Cell(msgspec.Struct, frozen=True):
     tags: tuple[Tag, ...]
     units: dict[str, tuple[int, ...]]
     heartbeats: dict[int, int]
+    unexpected_restart: str = ""
 
     @property
     def silence_ns(self) -> int:

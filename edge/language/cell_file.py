@@ -11,7 +11,7 @@ from msgspec import Meta, field
 from drivers import driver
 from drivers.driver import AddressError, Driver
 from drivers.value import TYPES, Scale, Value, parse_type, to_raw
-from edge.language import shape, source, units
+from edge.language import rules, shape, source, units
 from edge.language.cell import MAX_AGE_NS, Cell, Device, Tag, beats, outside, whole
 from edge.language.equipment import PhaseCheck, PhaseForm, with_edges
 from edge.language.shape import FAILED, Form, Name, Range, Seconds
@@ -85,10 +85,23 @@ class CellForm(Form, frozen=True):
     phases: Annotated[dict[_PhaseName, PhaseForm], Meta(description="What the units can do.")] = field(
         default_factory=dict[str, PhaseForm]
     )
+    permissives: Annotated[
+        dict[Name, tuple[rules.Permissive, ...]], Meta(description="What must be true before a unit is started.")
+    ] = field(default_factory=dict[str, tuple[rules.Permissive, ...]])
+    interlocks: Annotated[
+        tuple[rules.CellInterlock, ...], Meta(description="What must not be, whatever recipe runs, or none.")
+    ] = ()
+    alarms: Annotated[dict[Name, rules.Alarm], Meta(description="What people are told of.")] = field(
+        default_factory=dict[str, rules.Alarm]
+    )
+    unexpected_restart: Annotated[
+        rules.UnexpectedRestart | None,
+        Meta(description="Whether machines may start by themselves when power returns; not if left out."),
+    ] = None
 
 
 class CellFile(msgspec.Struct, frozen=True):
-    """A cell as it was read, with its phases, whose expressions `plan.py` compiles.
+    """A cell as it was read; `form` has what `plan.py` compiles: phases (those that are sound), and what is watched.
 
     `broken` are names of tags, phases and devices that have problems of their own: what uses them is not to be blamed.
     """
@@ -96,7 +109,11 @@ class CellFile(msgspec.Struct, frozen=True):
     cell: Cell
     phases: dict[str, PhaseForm]
     broken: frozenset[str]
-    node: Node
+    form: CellForm
+
+    @property
+    def node(self) -> Node:
+        return self.form.node
 
 
 CELL = "cell.yaml"
@@ -147,10 +164,11 @@ class _Loading:
             tags=tuple(self.tags.values()),
             units=self._units(),
             heartbeats=self._heartbeats(),
+            unexpected_restart=form.unexpected_restart.allowed if form.unexpected_restart is not None else "",
         )
         phases = {name: phase for name, phase in form.phases.items() if self._phase(name, phase, cell)}
         self.broken |= set(form.place("phases").entries) - set(phases) if form.has("phases") else set()
-        return CellFile(with_edges(cell, phases), phases, frozenset(self.broken), form.node)
+        return CellFile(with_edges(cell, phases), phases, frozenset(self.broken), form)
 
     def _unknown(self, node: Node, kind: str, name: str, known: Mapping[str, Any]) -> None:
         hint = suggest(name, list(known)) or (f"there are {', '.join(known)}" if known else f"the cell has no {kind}")

@@ -10,7 +10,8 @@ from edge.language import recipe, shape, units
 from edge.language.binding import Context, Written
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
-from edge.language.program import Interlock, Parameter, Plan, Recipe
+from edge.language.guards import permissives, translated
+from edge.language.program import Parameter, Plan, Recipe
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.steps import Compiler
 from edge.language.variables import set_variables
@@ -50,25 +51,27 @@ class Master:
             broken | self._broken() - set(variables),
             known,
         )
-        self.compiler = Compiler(context, problems)
+        self.compiler = Compiler(context, len(self.parameters), problems)
 
     def compile(self, path: Path) -> Recipe:
         """The recipe; it is whole where no problem was found."""
         form, compiler = self.form, self.compiler
+        guards = len(compiler.guard(form.interlocks))
+        permits = permissives(compiler, form.permissives, compiler.given)
         body = compiler.block(form.steps)
         handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
         made = [compiler.made[index] for index in range(len(compiler.made))]
-        interlocks = [self._interlock(entry) for entry in form.interlocks]
         Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(
             body, list(handlers.values())
         )
         self._languages()
+        self._restart()
         if self.problems.errors == self._before and not self.compiler.broken:
             self._unused()
         steps = tuple(step.step for step in made)
         phases = [self.plan.phases[step.do.phase] for step in steps if step.do is not None]
         reads = [*(step.inputs for step in steps), *(phase.inputs for phase in phases)]
-        reads += [interlock.inputs for interlock in interlocks if interlock]
+        reads += [interlock.inputs for interlock in compiler.interlocks]
         writes = [phase.outputs for phase in phases]
         writes += [tuple(level.tag for level in (*step.set, *step.during)) for step in steps]
         return Recipe(
@@ -82,13 +85,15 @@ class Master:
             steps=steps,
             body=body,
             handlers=handlers,
-            interlocks=tuple(interlock for interlock in interlocks if interlock is not None),
+            interlocks=tuple(compiler.interlocks),
             inputs=tuple(sorted({tag for tags in reads for tag in tags})),
             outputs=tuple(sorted({tag for tags in writes for tag in tags})),
             after_power_loss=form.after_power_loss,
             say=recipe.texts(form.say),
             ages=tuple(sorted(compiler.ages)),
             blocks=tuple(compiler.blocks),
+            guards=guards,
+            permissives=permits,
         )
 
     def _every_step(self) -> Iterator[recipe.Step]:
@@ -136,7 +141,26 @@ class Master:
                 self.problems.error(
                     form.default, "no-such-choice", f"{tick(str(default))} is not among the choices", hint
                 )
-        return Parameter(name, form.type, form.unit, default, low, high, form.choices, recipe.texts(form.say))
+        if form.identify is not None:
+            self._identified(name, form)
+        return Parameter(
+            name, form.type, form.unit, default, low, high, form.choices, recipe.texts(form.say), form.identify
+        )
+
+    def _identified(self, name: str, form: recipe.Parameter) -> None:
+        """A lot or order number is a text that is asked for at every start, and there is one of each."""
+        key = form.node.entries["identify"].key
+        if form.type != "text":
+            hint = "give it `type: text`"
+            self.problems.error(key, "not-here", f"a {form.identify} number is a text; this is a {form.type}", hint)
+        for extra in ("default", "choices"):
+            if form.has(extra):
+                message = f"a {form.identify} number is asked for at every start: it has no `{extra}`"
+                self.problems.error(form.node.entries[extra].key, "not-here", message, "leave it out")
+        first = next(other for other, one in self.form.parameters.items() if one.identify == form.identify)
+        if first != name:
+            message = f"`{first}` is the {form.identify} number already"
+            self.problems.error(key, "identify-twice", message, "a batch has one of each")
 
     def _named(self, name: str, node: Node) -> bool:
         if name not in RESERVED:
@@ -228,30 +252,16 @@ class Master:
 
     # The rest.
 
-    def _interlock(self, form: recipe.Interlock) -> Interlock | None:
-        when = self.compiler.condition(form.when, "interlock")
-        if when is None:
-            return None
-        if when.always is True:
-            self.compiler.decided(form.when, when, "always-true", "the recipe could never run")
-        for index in when.variables:
-            if index >= len(self.parameters):
-                hint = "an interlock watches tags from the start on"
-                self.problems.error(
-                    form.when, "not-yet-answered", f"`{self.names[index]}` may have no answer yet", hint
-                )
-        if not when.tags and not when.blocks and when.always is None:
-            self.problems.error(form.when, "never-changes", "nothing in this changes", "an interlock watches tags")
-        return Interlock(
-            when.code,
-            form.do,
-            recipe.texts(form.say),
-            self.plan.cycles(form.grace),
-            when.text,
-            form.node.place.line,
-            when.tags,
-            when.blocks,
-        )
+    def _restart(self) -> None:
+        """Reports a restart by itself where the cell does not allow one."""
+        if self.form.after_power_loss == "resume" and not self.plan.cell.unexpected_restart:
+            self.problems.error(
+                self.form.place("after_power_loss"),
+                "unexpected-restart",
+                "the machines would start by themselves when power returns, and the cell does not allow that",
+                "write `hold`: a person restarts it; or say in the cell why nobody can come to harm: "
+                "`unexpected_restart: {allowed: …}` (IEC 60204-1, 7.5)",
+            )
 
     def _unused(self) -> None:
         """Warns of parameters and units that nothing uses."""
@@ -269,23 +279,17 @@ class Master:
 
     def _languages(self) -> None:
         """Warns of texts that lack a language which other texts of the recipe have."""
-        said: list[tuple[Node, dict[str, str]]] = []
-        for form in (
+        forms = (
             self.form,
             *self.form.parameters.values(),
             *self.form.interlocks,
+            *self.form.permissives,
+            *(interlock for step in self._every_step() for interlock in step.interlocks),
             *(step.ask for step in self.asks),
-        ):
-            if form is not None and form.say is not None:
-                said.append((form.place("say"), recipe.texts(form.say)))
-        languages = {language for _, texts in said for language in texts}
-        for node, texts in said:
-            missing = [language for language in recipe.LANGUAGES if language in languages and language not in texts]
-            if missing:
-                message = f"this text is missing in {', '.join(missing)}"
-                self.problems.warning(node, "missing-translation", message, "other texts of the recipe have it")
-            if not texts:
-                self.problems.error(node, "no-text", "here is no text", "such as `{en: …, fr: …, ar: …}`")
+        )
+        saying = [form for form in forms if form is not None and form.say is not None]
+        said = [(form.place("say"), recipe.texts(form.say)) for form in saying]
+        translated(said, "recipe", self.problems)
 
 
 def _alike(a: Symbol, b: Symbol) -> bool:

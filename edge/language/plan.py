@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from edge.language import recipe, shape, source, trial_file
-from edge.language.binding import Context, Written
+from edge.language.binding import Binding, Context, Written
 from edge.language.cell_file import CELL, CellFile, apply_endpoints, load_cell
 from edge.language.equipment import PhaseForm
 from edge.language.expression import Compiled, from_cell
+from edge.language.guards import CellGuards
 from edge.language.master import Master
 from edge.language.phases import PhaseCompiler
 from edge.language.plant import Plant, load_plant
@@ -171,12 +172,19 @@ class _Workshop:
         self.plan = Plan(file.cell, (), {})
         phases = [phase for name, form in file.phases.items() if (phase := self._phase(name, form)) is not None]
         self.plan = Plan(file.cell, tuple(phases), {})
+        guards = CellGuards(file.form, Binding(self._context(), problems))
+        self.plan = msgspec.structs.replace(
+            self.plan, interlocks=guards.interlocks(), alarms=guards.alarms(), permissives=guards.permissives()
+        )
+
+    def _context(self) -> Context:
+        """For conditions of the cell itself, which may read any of its tags."""
+        devices = range(len(self.file.cell.devices))
+        return Context(self.plan, self.scope, (), {}, devices, frozenset(self.broken), {})
 
     def _phase(self, name: str, form: PhaseForm) -> Phase | None:
         """An equipment phase; None where it has problems."""
-        devices = range(len(self.file.cell.devices))
-        context = Context(self.plan, self.scope, (), {}, devices, frozenset(self.broken), {})
-        phase = PhaseCompiler(name, form, context, self.problems).phase()
+        phase = PhaseCompiler(name, form, self._context(), self.problems).phase()
         if phase is None:
             self.broken.add(name)
         return phase

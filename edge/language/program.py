@@ -10,6 +10,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language.cell import Cell
+from edge.language.rules import Moment, Priority, Reaction
 
 Values = Sequence[Value | None]
 Code = Callable[[Values, Values], Value | None]
@@ -138,19 +139,54 @@ class Step(msgspec.Struct, frozen=True):
     inputs: tuple[int, ...] = ()
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()
+    interlocks: tuple[int, ...] = ()
 
 
-class Interlock(msgspec.Struct, frozen=True):
-    """Trips when `when` is true, or unknown for longer than `grace` cycles; then does `do`. `condition` is its text."""
+class Watch(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition that stands once `when` has been true for `settle` cycles, until that is false and `clears` (where
+    there is one) true for `release` cycles. `condition` is its text, `inputs` are the tags that it reads.
+    """
 
     when: Code
-    do: Literal["hold", "stop", "abort"]
     say: Texts
-    grace: int
     condition: str
     line: int
+    settle: int = 0
+    clears: Code | None = None
+    release: int = 0
     inputs: tuple[int, ...] = ()
-    blocks: tuple[FunctionBlock, ...] = ()
+    priority: Priority
+
+
+class Interlock(Watch, frozen=True, kw_only=True):
+    """When it stands, or has been unknown for `grace` cycles, the batch does `do`."""
+
+    do: Reaction
+    grace: int
+
+
+class CellInterlock(Interlock, frozen=True, kw_only=True):
+    """It acts on every batch that owns one of its `units`, and on the outputs in `block` (tags) that hands have set."""
+
+    units: tuple[str, ...]
+    block: tuple[int, ...]
+
+
+class Alarm(Watch, frozen=True, kw_only=True):
+    """People are told of it. One that does not `latch` goes by itself when it has cleared."""
+
+    name: str
+    latch: bool
+
+
+class Permissive(msgspec.Struct, frozen=True):
+    """What `must` be true at some moments of a batch. `fixed`: it reads no parameters, and can be asked beforehand."""
+
+    must: Code
+    say: Texts
+    condition: str
+    before: tuple[Moment, ...]
+    fixed: bool
 
 
 class PhaseCommand(msgspec.Struct, frozen=True):
@@ -208,6 +244,7 @@ class Parameter(msgspec.Struct, frozen=True):
     high: float | None = None
     choices: tuple[str, ...] = ()
     say: Texts = {}
+    identify: Literal["lot", "order"] | None = None
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -216,7 +253,8 @@ class Recipe(msgspec.Struct, frozen=True):
     `variables` are the names of the parameters, of what answers fill, of what `let` sets; expressions have them by
     index. `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its
     units. `ages` are the tags whose age it asks for; `blocks` the function blocks of all its expressions, in the order
-    in which their results follow the variables.
+    in which their results follow the variables. The first `guards` of the interlocks count always, the others while
+    their step is active.
     """
 
     name: str
@@ -236,14 +274,22 @@ class Recipe(msgspec.Struct, frozen=True):
     say: Texts = {}
     ages: tuple[int, ...] = ()
     blocks: tuple[FunctionBlock, ...] = ()
+    guards: int = 0
+    permissives: tuple[Permissive, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A cell and every recipe that runs in it. `cycle(seconds)` of its scan gives durations in cycles."""
+    """A cell and every recipe that runs in it. `cycle(seconds)` of its scan gives durations in cycles.
+
+    `interlocks` and `alarms` are the cell's own, `permissives` those of its units by name.
+    """
 
     cell: Cell
     phases: tuple[Phase, ...]
     recipes: dict[str, Recipe]
+    interlocks: tuple[CellInterlock, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
+    permissives: dict[str, tuple[Permissive, ...]] = {}
 
     def cycles(self, seconds: float) -> int:
         """A duration in scan cycles, rounded up: at least the time that was asked for. 0 for 0 s."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, field
 
-from edge.language.rules import Interlock, Say
+from edge.language.rules import Interlock, Permissive, Say
 from edge.language.shape import Condition, Expression, Form, Name, Range, Text, keys
 from edge.language.source import Node
 
@@ -25,6 +25,7 @@ GOES_WITH: dict[str, frozenset[Kind]] = {
     "steps": frozenset({"repeat"}),
     "within": LASTING,
     "on_timeout": LASTING,
+    "interlocks": LASTING,
 }
 """Keys of a step that only these kinds have."""
 
@@ -48,6 +49,10 @@ class Parameter(Form, frozen=True):
         None
     )
     choices: Annotated[tuple[str, ...], Meta(description="The values that a text may have.")] = ()
+    identify: Annotated[
+        Literal["lot", "order"] | None,
+        Meta(description="It is the lot or order number: the batch record has it as such, and finds batches by it."),
+    ] = None
     say: Annotated[Text | Say | None, Meta(description="What the operator reads beside it.")] = None
 
 
@@ -158,6 +163,9 @@ class Step(Form, frozen=True):
         Literal["hold", "stop", "abort", "continue"] | None,
         Meta(description="What happens after `within`; hold if left out."),
     ] = None
+    interlocks: Annotated[
+        tuple[Interlock, ...], Meta(description="What must not be while the step, or one inside it, is active.")
+    ] = ()
 
     def title(self, kind: Kind) -> str:
         """A name in plain words, for a step that has none."""
@@ -203,6 +211,9 @@ class RecipeFile(Form, frozen=True):
     parameters: Annotated[dict[Name, Parameter], Meta(description="Its formula parameters.")] = field(
         default_factory=dict[str, Parameter]
     )
+    permissives: Annotated[
+        tuple[Permissive, ...], Meta(description="What must be true before it starts or restarts.")
+    ] = ()
     interlocks: Annotated[tuple[Interlock, ...], Meta(description="What must not be while it runs.")] = ()
     on: Annotated[Handlers | None, Meta(description="Steps for hold, restart, stop and abort.")] = None
     after_power_loss: Annotated[

@@ -55,3 +55,53 @@ class Interlock(Watch, frozen=True, kw_only=True):
         Seconds, Meta(description="How long the condition may be unknown, since a value is bad, before it trips.")
     ] = 1.0
     priority: Annotated[Priority, Meta(description="Priority of its alarm; high if left out.")] = "high"
+
+
+class CellInterlock(Interlock, frozen=True, kw_only=True):
+    """A condition that must not be while one of its units is used."""
+
+    units: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="The units that it guards; those whose tags it reads if left out.", examples=[["mixer"]]),
+    ] = None
+    block: Annotated[
+        tuple[str, ...] | None,
+        Meta(
+            description="The outputs that nobody sets by hand meanwhile; all of its units if left out.",
+            examples=[["mixer.inlet"]],
+        ),
+    ] = None
+
+
+class Alarm(Watch, frozen=True, kw_only=True):
+    """A condition that people are told of, and that acts on nothing."""
+
+    priority: Annotated[Priority, Meta(description="How urgent it is; medium if left out.")] = "medium"
+    latch: Annotated[bool, Meta(description="false: it goes by itself when it has cleared, acknowledged or not.")] = (
+        True
+    )
+
+
+Moment = Literal["start", "restart", "resume"]
+
+
+class Permissive(Form, frozen=True, kw_only=True):
+    """What must be true before a batch starts or goes on."""
+
+    must: Annotated[Condition, Meta(description="What must be true.", examples=["mixer.remote"])]
+    say: Annotated[Text | Say, Meta(description="What must be, as people read it.", examples=["Mixer in remote"])]
+    before: Annotated[
+        tuple[Moment, ...], Meta(description="When it is asked; before start and restart if left out.", min_length=1)
+    ] = ("start", "restart")
+
+
+class UnexpectedRestart(Form, frozen=True):
+    """Whether machines may start by themselves when power returns (IEC 60204-1, 7.5; ISO 12100, ISO 14118)."""
+
+    allowed: Annotated[
+        Text,
+        Meta(
+            description="Why nobody can come to harm by it; it permits `after_power_loss: resume`.",
+            examples=["The cell is fenced and its gate is locked (risk assessment 12, 4.2)"],
+        ),
+    ]

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from edge.language import recipe
+from edge.language import recipe, rules
 from edge.language.binding import Binding, Context
 from edge.language.calls import Memory
 from edge.language.expression import Compiled
-from edge.language.program import Block, BlockScope, Branch, Code, Entry, Let, Prompt, Repeat, Run, Step
+from edge.language.guards import interlock
+from edge.language.program import Block, BlockScope, Branch, Code, Entry, Interlock, Let, Prompt, Repeat, Run, Step
 from edge.language.recipe import Kind
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.units import NONE
@@ -29,13 +30,16 @@ class Made(msgspec.Struct, frozen=True):
 class Compiler(Binding):
     """Compiles the steps of one recipe against its cell and phases.
 
-    `made` has the steps by index, in the order of the file; where problems were found they may lack parts.
+    `made` has the steps by index, in the order of the file; where problems were found they may lack parts. The first
+    `given` variables are parameters. `interlocks` are those that were compiled.
     """
 
-    def __init__(self, context: Context, problems: Problems) -> None:
+    def __init__(self, context: Context, given: int, problems: Problems) -> None:
         memory = Memory(len(context.variables), len(context.plan.cell.tags))
         super().__init__(context, problems, memory)
         self.blocks = memory.blocks
+        self.given = given
+        self.interlocks: list[Interlock] = []
         self.made: dict[int, Made] = {}
         self._phases = {phase.name: index for index, phase in enumerate(self.plan.phases)}
         self._count = 0
@@ -88,12 +92,19 @@ class Compiler(Binding):
             **parts,
         )
         tags = sorted({tag for _, compiled in self.reads for tag in compiled.tags})
-        blocks = tuple(block for _, compiled in self.reads for block in compiled.blocks if block.scope == "step")
-        self.made[index] = Made(
-            msgspec.structs.replace(step, inputs=tuple(tags), blocks=blocks), form, tuple(self.reads)
-        )
+        reads = tuple(self.reads)
+        blocks = tuple(block for _, compiled in reads for block in compiled.blocks if block.scope == "step")
+        guards = self.guard(form.interlocks)
+        step = msgspec.structs.replace(step, inputs=tuple(tags), blocks=blocks, interlocks=guards)
+        self.made[index] = Made(step, form, reads)
         self.reads = outer
         return index
+
+    def guard(self, forms: Sequence[rules.Interlock]) -> tuple[int, ...]:
+        """Interlocks of the recipe or of a step, by their places in `interlocks`."""
+        first = len(self.interlocks)
+        self.interlocks += [made for form in forms if (made := interlock(self, form, self.given)) is not None]
+        return tuple(range(first, len(self.interlocks)))
 
     def _kind(self, form: recipe.Step) -> Kind:
         """What ends the step; what goes with no such step is reported."""
@@ -121,8 +132,9 @@ class Compiler(Binding):
         if form.has("on_timeout") and (form.within is None or form.within.text == "none"):
             hint = "add the time, such as `within: 60 s`"
             self.problems.error(entries["on_timeout"].key, "no-within", "`on_timeout` needs a time in `within`", hint)
-        if self._handler and (kind not in recipe.PLAIN or form.has("during")):
-            key = "during" if kind in recipe.PLAIN else kind
+        barred = [key for key in (kind, "during", "interlocks") if key in entries and key not in recipe.PLAIN]
+        if self._handler and barred:
+            key = barred[0]
             message = f"`{key}` cannot stand in a handler of `on`"
             hint = f"a handler has steps with {', '.join(f'`{name}`' for name in sorted(recipe.PLAIN))}"
             self.problems.error(entries[key].key, "not-in-handler", message, hint)
