@@ -141,15 +141,33 @@ MISTAKES = {
     "a range upside down": (RESIN, "[0.05, 300]", "[300, 0.05]", "from 300 to 0.05 | the lowest value comes first"),
     "a phase without its parameter": (
         STACK,
-        "    with: {job: 4}\n",
+        ", pattern: pattern}",
+        "}",
+        "the parameter `pattern` of robot.place is missing | add `with: {pattern: …}`",
+    ),
+    "a phase that is given what it does not take": (
+        STACK,
+        "do: robot.park\n",
+        "do: robot.park\n    with: {job: 4}\n",
+        "robot.park has no parameter `job` | it has none",
+    ),
+    "a hold without the state that says so": (
+        ROBOT,
+        "    held: wrapper.state == 11\n",
         "",
-        "the parameter `job` of robot.park is missing | add `with: {job: …}`",
+        "`hold` | add `held:",
+    ),
+    "a command that the request was forgotten for": (
+        ROBOT,
+        "request: wrapper.request\n",
+        "request: wrapper.state\n",
+        "`wrapper.state` | access: write",
     ),
     "a phase that there is not": (
         STACK,
         "do: robot.park",
         "do: robot.home",
-        "no phase `robot.home` | what robot can do: robot.pick, robot.place, robot.park",
+        "no phase `robot.home` | what robot can do: robot.pick, robot.place, robot.sheet, robot.park",
     ),
     "a vacuum with the wrong sign": (
         STACK,
