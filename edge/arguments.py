@@ -60,6 +60,7 @@ def parser() -> Parser:
     _add_check(commands)
     _add_run(commands)
     _add_serve(commands)
+    _add_reload(commands)
     _add_test(commands)
     _add_tags(commands)
     _add_browse(commands)
@@ -257,6 +258,28 @@ def _add_tags(commands: "_Commands[Parser]") -> None:
         help="set an output, in the tag's unit or as in `2 1/s`, and wait until it is read back (again for more)",
     )
     _add_state(tags)
+
+
+def _add_reload(commands: "_Commands[Parser]") -> None:
+    reload = _add(
+        commands,
+        "reload",
+        "have a running daemon take in changed recipe files",
+        """
+        Has `edge serve` read the recipe files of its cell again. What has changed and has no mistake is the version
+        that new batches run; batches that run keep theirs to their end. A file with mistakes is refused, and its
+        version in force stays. A changed cell takes a restart.
+
+        Exit code: 0 all that has changed is in force, or nothing has; 1 a file was refused, or no daemon runs.
+        """,
+        """
+        edge reload recipes/bottling
+        edge reload /etc/edge/cell.yaml --by Amina
+        """,
+    )
+    _add_cell(reload)
+    reload.add_argument("--by", default="", metavar="NAME", help="who does it, for the record (default: your login)")
+    _add_state(reload)
 
 
 def _add_browse(commands: "_Commands[Parser]") -> None:

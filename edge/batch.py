@@ -177,7 +177,8 @@ class State(msgspec.Struct):
     set on outputs that no batch owns, `acked` the last durable commit, `behind_since` the cycle since which a newer one
     waits, `owners` the batch of each acquired unit, `alarm_keys` the active alarm of each thing that can raise one,
     `unshelve` the cycle in which the next shelved alarm comes back (0: none is shelved), `marks` the cell's interlocks
-    and alarms that are not at rest, by their places in the plan, interlocks first.
+    and alarms that are not at rest, by their places in the plan, interlocks first, `versions` the hash of each recipe
+    that was revised since the start ("": it was withdrawn).
     """
 
     cycle: int
@@ -200,3 +201,4 @@ class State(msgspec.Struct):
     unshelve: int = 0
     held: dict[int, int] = {}
     marks: dict[int, Mark] = {}
+    versions: dict[str, str] = {}

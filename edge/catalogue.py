@@ -10,6 +10,7 @@ def recipes(plan: Plan) -> Json:
     return {
         name: {
             "title": recipe.say,
+            "hash": recipe.hash,
             "uses": list(recipe.uses),
             "steps": [{"step": step, "name": recipe.steps[step].name} for step in recipe.body],
             "tags": [plan.cell.tags[tag].name for tag in sorted({*recipe.inputs, *recipe.outputs})],

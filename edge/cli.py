@@ -147,6 +147,15 @@ def _tags(chosen: argparse.Namespace) -> int:
     return technician.run(look, state_directory(chosen.state, cell))
 
 
+def _reload(chosen: argparse.Namespace) -> int:
+    from edge import reload
+
+    cell = _load_cell(chosen)
+    if cell is None:
+        return EXIT_BAD_INPUT
+    return reload.run(cell, state_directory(chosen.state, cell), chosen.by)
+
+
 def _browse(chosen: argparse.Namespace) -> int:
     from edge import browse
 
@@ -250,6 +259,7 @@ _COMMANDS = {
     "test": _test,
     "tags": _tags,
     "browse": _browse,
+    "reload": _reload,
     "batches": _batches,
     "batch": _batch,
     "schema": _schema,

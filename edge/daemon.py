@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from setproctitle import setproctitle
 
-from edge import channel, fieldbus, loop, recorder
+from edge import channel, fieldbus, loop, recorder, versions
 from edge.language.program import Plan
 from edge.lock import CannotStart
 from edge.record import NoRecord
@@ -135,11 +135,12 @@ class Watcher(msgspec.Struct, frozen=True):
     """The process that watches the loop and commands it: the API, or a terminal. When `last`, its end is the daemon's,
     and it is told to end its batch (STOP_BATCH, ABORT_BATCH) before the daemon ends by a signal.
 
-    `work` gets the socket to the loop, those from the fieldbus processes, and how often each process was restarted.
+    `work` gets the plan, the socket to the loop, those from the fieldbus processes, and how often each process was
+    restarted.
     """
 
     name: str
-    work: Callable[[socket.socket, list[socket.socket], Mapping[str, int]], None]
+    work: Callable[[Plan, socket.socket, list[socket.socket], Mapping[str, int]], None]
     last: bool = False
 
 
@@ -153,7 +154,7 @@ class Daemon:
         self.core = core
         self.wiring = wire(plan)
         self.cycles = mmap.mmap(-1, 8)
-        self.run_id = time.time_ns()
+        self.life = self.run_id = time.time_ns()
         buses = zip(self.wiring.drivers, self.wiring.fieldbuses, self.wiring.stats, strict=True)
         self.loop = Child("edge-loop", self._loop)
         self.recorder = Child("edge-recorder", self._recorder)
@@ -175,20 +176,30 @@ class Daemon:
             wiring.watcher[0],
         )
         try:
-            restored = recorder.unfinished(self.state_dir)
+            plan, restored = self._recalled(), recorder.unfinished(self.state_dir)
         except NoRecord as reason:
             log.error("the loop cannot start: %s", reason)
             raise SystemExit(1) from None
-        loop.run(self.plan, sockets, restored, self.core, self.cycles)
+        loop.run(plan, sockets, restored, self.core, self.cycles)
+
+    def _recalled(self) -> Plan:
+        """The plan as a process that starts now needs it. Raises NoRecord."""
+        return versions.recalled(self.plan, self.state_dir, self.life)
 
     def _recorder(self) -> None:
-        recorder.run(self.plan, self.state_dir, self.wiring.commits[1], self.wiring.journal[1], self.run_id)
+        plan = self.plan
+        with contextlib.suppress(NoRecord):  # the recorder itself says what is wrong, and tries again
+            plan = self._recalled()
+        recorder.run(plan, self.state_dir, self.wiring.commits[1], self.wiring.journal[1], self.run_id, self.life)
 
     def _fieldbus(self, name: str, end: socket.socket, stats: socket.socket) -> Callable[[], None]:
         return lambda: fieldbus.run(self.plan.cell, name, end, stats)
 
     def _watch(self) -> None:
-        self.watcher.work(self.wiring.watcher[1], [ends[1] for ends in self.wiring.stats], self.restarts)
+        plan = self.plan
+        with contextlib.suppress(NoRecord):
+            plan = self._recalled()
+        self.watcher.work(plan, self.wiring.watcher[1], [ends[1] for ends in self.wiring.stats], self.restarts)
 
     # --- life --------------------------------------------------------------------------------------------------------
 

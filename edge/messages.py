@@ -65,6 +65,22 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     step: int = -1
 
 
+class Revision(msgspec.Struct, frozen=True, tag="revision"):
+    """A version of a recipe that new batches are to run from now on, or, where nothing is `packed`, that none is to.
+
+    `packed` is of `edge.language.parcel`, for this Python; `text` the file's, from which any other can make it again.
+    It is answered as a Command is, and obeyed in the same bounds.
+    """
+
+    id: int
+    by: str
+    recipe: str
+    packed: bytes = b""
+    text: str = ""
+    since: int = 0
+    until: int = 0
+
+
 class Ack(msgspec.Struct, frozen=True, tag="ack"):
     """The recorder has made every commit up to and including `commit` durable."""
 
@@ -83,17 +99,20 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     name: str
 
 
-Inward = DeviceReport | TagReport | Command | Ack | Restore | Hello
+Inward = DeviceReport | TagReport | Command | Revision | Ack | Restore | Hello
 
 # --- out of the loop: what happened, for the record and for whoever watches ------------------------------------------
 
 
 class BatchStarted(msgspec.Struct, frozen=True, tag="batch-started"):
+    """A batch runs this version of a recipe; `units` are those of its parameters, by name."""
+
     batch: str
     recipe: str
     hash: str
     parameters: dict[str, Value]
     by: str
+    units: dict[str, str] = {}
 
 
 class StateChanged(msgspec.Struct, frozen=True, tag="state"):
@@ -276,6 +295,15 @@ class TagSet(msgspec.Struct, frozen=True, tag="tag-set"):
     batch: str = ""
 
 
+class RecipeRevised(msgspec.Struct, frozen=True, tag="recipe-revised"):
+    """Another version of a recipe is in force: new batches run it. `hash` "": the recipe was withdrawn."""
+
+    recipe: str
+    hash: str
+    by: str
+    text: str = ""
+
+
 class CommandDone(msgspec.Struct, frozen=True, tag="command-done"):
     """The answer to a Command. `batch` is the one that it was about.
 
@@ -310,6 +338,7 @@ Event = (
     | AlarmShelved
     | AlarmUnshelved
     | TagSet
+    | RecipeRevised
     | CommandDone
 )
 

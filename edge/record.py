@@ -20,7 +20,7 @@ from edge.language.program import Texts
 FILE = "edge.db"
 """The batch record's name in the state directory."""
 
-VERSION = 3
+VERSION = 4
 """Of the schema; `PRAGMA user_version` of the file."""
 
 SHELVING = """
@@ -30,6 +30,13 @@ CREATE TABLE shelving (
     until INTEGER NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL, ended INTEGER, ended_by TEXT) STRICT;
 CREATE INDEX shelving_alarm ON shelving (run, alarm);
 """
+VERSIONS = """
+-- Each version of a recipe that came into force: its number within the cell and recipe, its hash ("": the recipe was
+-- withdrawn), who brought it, and the life of the daemon (when that began) in which it did.
+CREATE TABLE version (
+    number INTEGER PRIMARY KEY, cell TEXT NOT NULL, recipe TEXT NOT NULL, version INTEGER NOT NULL, hash TEXT NOT NULL,
+    life INTEGER NOT NULL, time INTEGER NOT NULL, who TEXT NOT NULL) STRICT;
+CREATE INDEX version_recipe ON version (cell, recipe);"""
 
 ACTION = """
 -- What a person did to a batch beside its states: `what` is mode (`name` the new one), confirm (`name` the step) or set
@@ -57,6 +64,13 @@ ALTER TABLE alarm ADD COLUMN key TEXT NOT NULL DEFAULT '';
 PRAGMA user_version = 3;
 COMMIT;
 """,
+    3: f"""
+BEGIN;
+{VERSIONS}
+ALTER TABLE batch ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = 4;
+COMMIT;
+""",
 }
 """From each older version to the next. An older file is read as it is, and upgraded by the first recorder."""
 
@@ -68,13 +82,14 @@ CREATE TABLE run (
     committed INTEGER NOT NULL) STRICT;
 -- The text of every recipe that could be started, by the SHA-256 of its file.
 CREATE TABLE recipe (hash TEXT PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL) STRICT;
+{VERSIONS}
 -- All times are ns since 1970, UTC, when the recorder heard of it; `cycle` is the loop's, within its run.
 -- Values, parameters and texts are JSON. `number` is what other tables mean by `batch`: a clock that was set back
 -- can give one id twice.
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, run INTEGER NOT NULL, cycle INTEGER NOT NULL, cell TEXT NOT NULL,
     recipe TEXT NOT NULL, hash TEXT NOT NULL, parameters TEXT NOT NULL, who TEXT NOT NULL, state TEXT NOT NULL,
-    started INTEGER NOT NULL, ended INTEGER, reset INTEGER) STRICT;
+    started INTEGER NOT NULL, ended INTEGER, reset INTEGER, version INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX batch_id ON batch (id);
 CREATE TABLE state_change (
     batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL,
@@ -205,7 +220,7 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """One line of the list of batches."""
+    """One line of the list of batches. `version` is the number of its recipe's version; 0: of an older edge."""
 
     id: str
     recipe: str
@@ -213,10 +228,24 @@ class Summary(msgspec.Struct, frozen=True):
     by: str
     started: datetime
     ended: datetime | None = None
+    version: int = 0
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version of a recipe that came into force; `hash` "": the recipe was withdrawn."""
+
+    recipe: str
+    version: int
+    hash: str
+    time: datetime
+    by: str
+    text: str = ""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The whole record of one batch. `hash` is the SHA-256 of the recipe's file, `recipe_text` what the file said."""
+    """The whole record of one batch. `hash` is the SHA-256 of the recipe's file, `recipe_text` what the file said,
+    `version` the number of this version of the recipe; 0: of an older edge.
+    """
 
     id: str
     cell: str
@@ -235,6 +264,7 @@ class Batch(msgspec.Struct, frozen=True):
     questions: tuple[Question, ...] = ()
     values: tuple[RecordedValue, ...] = ()
     recipe_text: str = ""
+    version: int = 0
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -370,6 +400,24 @@ def _shelvings(db: sqlite3.Connection, number: int, file_version: int) -> tuple[
         return ()
     query = "SELECT say, shelving.* FROM shelving JOIN alarm USING (run, alarm) WHERE batch = ? ORDER BY shelving.rowid"
     return tuple(_rows(db, Shelving, query, number))
+
+
+def versions(path: Path, life: int | None = None) -> list[Version]:
+    """The versions that have come into force, the oldest first: all, or those of one life of the daemon. Raises
+    NoRecord.
+    """
+    with _reading(path) as db:
+        if version(db, path) < 4:
+            return []
+        query = "SELECT version.*, text FROM version LEFT JOIN recipe USING (hash) WHERE ? IN (0, life) ORDER BY number"
+        return list(_rows(db, Version, query, life or 0))
+
+
+def recipe_text(path: Path, digest: str) -> str:
+    """The text of the recipe that has this hash; "" where the record has none. Raises NoRecord."""
+    with _reading(path) as db:
+        found = db.execute("SELECT text FROM recipe WHERE hash = ?", (digest,)).fetchone()
+        return found[0] if found else ""
 
 
 T = TypeVar("T")

@@ -41,11 +41,12 @@ def as_table(summaries: Sequence[Summary], zone: tzinfo | None = None) -> str:
             _duration((one.ended - one.started).total_seconds()) if one.ended else "",
             one.state,
             one.by,
+            str(one.version or ""),
             one.recipe,
         )
         for one in summaries
     ]
-    return "\n".join(_table(("batch", "started", "took", "state", "by", "recipe"), rows, indent=""))
+    return "\n".join(_table(("batch", "started", "took", "state", "by", "version", "recipe"), rows, indent=""))
 
 
 def as_text(record: Batch, language: str = "en", zone: tzinfo | None = None) -> str:
@@ -118,6 +119,7 @@ def _head(record: Batch, clock: _Clock, language: str) -> list[str]:
     state = f"{record.state}: {causes[-1]}" if causes else record.state
     rows = [
         ("Recipe", record.recipe),
+        *([("Version", str(record.version))] if record.version else ()),
         ("SHA-256", record.hash),
         ("Cell", record.cell),
         ("Started", f"{clock.whole(record.started)} by {record.by or 'nobody named'}"),

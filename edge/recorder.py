@@ -6,7 +6,6 @@ Two threads, one for each socket: a disk that stalls under the record does not h
 """
 
 import errno
-import hashlib
 import logging
 import os
 import select
@@ -46,6 +45,7 @@ from edge.messages import (
     Hello,
     ModeChanged,
     PhaseChanged,
+    RecipeRevised,
     Recorded,
     StateChanged,
     StepConfirmed,
@@ -97,16 +97,15 @@ class Record:
     `last` is the highest commit of this run that is durable.
     """
 
-    def __init__(self, state_dir: Path, plan: Plan, run: int) -> None:
+    def __init__(self, state_dir: Path, plan: Plan, run: int, life: int = 0) -> None:
         self.path = state_dir / FILE
         self.plan = plan
         self.run = run
+        self.life = life or run
         self.last = 0
         self._db: sqlite3.Connection | None = None
         self._identity = (0, 0)
-        self._recipes = [
-            (recipe.hash, recipe.name, _text(recipe.file, recipe.hash)) for recipe in plan.recipes.values()
-        ]
+        self._force = {name: (recipe.hash, recipe.text) for name, recipe in plan.recipes.items()}
 
     @property
     def is_open(self) -> bool:
@@ -138,7 +137,8 @@ class Record:
             db.execute("UPDATE alarm SET cleared = ? WHERE cleared IS NULL AND run <> ?", (now, self.run))
             shelved = "UPDATE shelving SET ended = ?, ended_by = 'edge' WHERE ended IS NULL AND run <> ?"
             db.execute(shelved, (now, self.run))
-            db.executemany("INSERT OR IGNORE INTO recipe VALUES (?, ?, ?)", self._recipes)
+            for name, (digest, text) in self._force.items():
+                self._bring(db, now, RecipeRevised(name, digest, "edge", text))
             self._end_orphans(db)
             db.execute("COMMIT")
             (self.last,) = db.execute("SELECT committed FROM run WHERE run = ?", (self.run,)).fetchone()
@@ -191,15 +191,34 @@ class Record:
 
     def _end_orphans(self, db: sqlite3.Connection) -> None:
         """Ends the unfinished batches that no loop can resume, since their recipe is gone."""
-        query = "SELECT id, batch.state, recipe FROM unfinished JOIN batch ON id = unfinished.batch WHERE ended IS NULL"
-        for batch, before, recipe in db.execute(query).fetchall():
-            if not recipe or recipe in self.plan.recipes:
+        query = (
+            "SELECT id, batch.state, recipe, hash FROM unfinished JOIN batch ON id = unfinished.batch "
+            "WHERE ended IS NULL"
+        )
+        for batch, before, recipe, digest in db.execute(query).fetchall():
+            if not recipe or recipe in self.plan.recipes or self.plan.version(recipe, digest):
                 continue
             cause = words.recipe_gone(recipe)
             log.error("Batch %s cannot be resumed and is recorded as aborted: %s.", batch, cause["en"])
             ended = StateChanged(batch, before, "aborted", cause["en"], "edge", cause)
             self._write(db, (self.run, 0, time.time_ns()), ended)
             db.execute("DELETE FROM unfinished WHERE batch = ?", (batch,))
+
+    def _bring(self, db: sqlite3.Connection, at: int, event: RecipeRevised) -> None:
+        """Records which version of a recipe is in force, unless the record says so already. What a person has brought
+        within this life of the daemon counts more than what that had found when it began.
+        """
+        known = (self.plan.cell.name, event.recipe)
+        last = "SELECT version, hash, life FROM version WHERE cell = ? AND recipe = ? ORDER BY number DESC LIMIT 1"
+        number, before, life = db.execute(last, known).fetchone() or (0, "", 0)
+        if event.hash:
+            db.execute("INSERT OR IGNORE INTO recipe VALUES (?, ?, ?)", (event.hash, event.recipe, event.text))
+        if event.hash == before or (life == self.life and event.by == "edge"):
+            return
+        row = (*known, number + 1, event.hash, self.life, at, event.by)
+        db.execute(
+            "INSERT INTO version (cell, recipe, version, hash, life, time, who) VALUES (?, ?, ?, ?, ?, ?, ?)", row
+        )
 
     def _write(self, db: sqlite3.Connection, stamp: Stamp, event: Event) -> None:
         """One event at (run, cycle, time)."""
@@ -273,6 +292,9 @@ class Record:
                 db.execute("INSERT INTO tag_set VALUES (?, ?, ?, ?, ?, ?)", row)
             case ModeChanged() | StepConfirmed() | TagSet():
                 self._act(db, stamp, event)
+            case RecipeRevised():
+                self._force[event.recipe] = event.hash, event.text
+                self._bring(db, at, event)
             case CommandDone() | AlarmChanged() | StepWaits() | VariableSet() | PhaseChanged():
                 pass
 
@@ -289,13 +311,12 @@ class Record:
         db.execute("INSERT INTO action VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def _begin(self, db: sqlite3.Connection, stamp: Stamp, event: BatchStarted) -> int:
-        recipe = self.plan.recipes.get(event.recipe)
-        units = {parameter.name: parameter.unit for parameter in recipe.parameters} if recipe else {}
-        parameters = [Parameter(name, value, units.get(name, "")) for name, value in event.parameters.items()]
+        parameters = [Parameter(name, value, event.units.get(name, "")) for name, value in event.parameters.items()]
         texts = (self.plan.cell.name, event.recipe, event.hash, _json(parameters), event.by)
         added = db.execute(
-            "INSERT INTO batch (id, run, cycle, started, cell, recipe, hash, parameters, who, state) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'idle') RETURNING number",
+            "INSERT INTO batch (id, run, cycle, started, cell, recipe, hash, parameters, who, state, version) "
+            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'idle', "
+            "(SELECT ifnull(max(version), 0) FROM version WHERE (cell, recipe, hash) = (?5, ?6, ?7))) RETURNING number",
             (event.batch, *stamp, *texts),
         )
         return added.fetchone()[0]
@@ -333,16 +354,6 @@ def _json(value: object) -> str:
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino
-
-
-def _text(file: str, digest: str) -> str:
-    """The recipe's text, as it was when the plan was made; "" where the file is another one by now."""
-    with suppress(OSError):
-        data = Path(file).read_bytes()
-        if hashlib.sha256(data).hexdigest() == digest:
-            return data.decode(errors="replace")
-    log.warning("%s was changed after it was loaded: the batch record will lack its text.", file)
-    return ""
 
 
 # --- the process -----------------------------------------------------------------------------------------------------
@@ -487,11 +498,14 @@ def _poll(*files: int) -> select.poll:
     return poll
 
 
-def run(plan: Plan, state_dir: Path, commits: socket.socket, journal: socket.socket, run_id: int) -> None:
+def run(
+    plan: Plan, state_dir: Path, commits: socket.socket, journal: socket.socket, run_id: int, life: int = 0
+) -> None:
     """Works until SIGTERM, or until the loop has closed both sockets.
 
-    `run_id` is when the loop's life began (ns since 1970, UTC): the same when the recorder starts again within that
-    life. The next loop has another one, and other sockets. Raises SystemExit(1) when commits that came were not kept.
+    `life` is when the daemon began, `run_id` when the loop's life did (ns since 1970, UTC): the same when the recorder
+    starts again within that life. The next loop has another one, and other sockets. Raises SystemExit(1) when commits
+    that came were not kept.
     """
     setproctitle("edge-recorder")
     stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -500,7 +514,7 @@ def run(plan: Plan, state_dir: Path, commits: socket.socket, journal: socket.soc
     signal.signal(signal.SIGTERM, lambda _number, _frame: os.eventfd_write(stop, 1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     book = Journal(state_dir, Header(FORMAT, plan_hash(plan), run_id, plan.cell.scan_ns, plan.cell.name))
-    clerk = Clerk(Record(state_dir, plan, run_id), commits, stop, book)
+    clerk = Clerk(Record(state_dir, plan, run_id, life), commits, stop, book)
     failures: list[Exception] = []
 
     def keep_journal_or_stop() -> None:

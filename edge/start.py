@@ -35,8 +35,8 @@ def serve(plan: Plan, where: tuple[str, int], state_dir: Path, *, simulate: bool
         lock = Lock(state_dir, {"url": url, "cell": plan.cell.path})
         with _reached(plan, simulate) as ready:
 
-            def work(loop: socket.socket, stats: list[socket.socket], restarts: Mapping[str, int]) -> None:
-                api.run(ready, state_dir, listener, loop, stats, restarts)
+            def work(plan: Plan, loop: socket.socket, stats: list[socket.socket], restarts: Mapping[str, int]) -> None:
+                api.run(plan, state_dir, listener, loop, stats, restarts)
 
             print(f"edge: cell {plan.cell.name}: operator's page {url}/  metrics {url}/metrics", flush=True)
             print(f"edge: journal and batch record in {state_dir}", flush=True)
@@ -62,8 +62,8 @@ def run_once(plan: Plan, order: Order, state_dir: Path, *, simulate: bool) -> in
             _log_to(log)
             logging.getLogger().addHandler(_Telling(told))
 
-            def work(loop: socket.socket, _stats: list[socket.socket], _restarts: Mapping[str, int]) -> None:
-                sys.exit(Terminal(ready, order, console, lines, simulation).run(loop))
+            def work(plan: Plan, loop: socket.socket, _stats: object, _restarts: object) -> None:
+                sys.exit(Terminal(plan, order, console, lines, simulation).run(loop))
 
             code = Daemon(ready, state_dir, Watcher("edge-run", work, last=True), _spare_core()).run()
         lock.release()

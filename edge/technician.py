@@ -27,11 +27,11 @@ from drivers.value import (
     is_good,
     status_name,
 )
+from edge.ask import NotDone, ask, daemon
 from edge.devices import iso
 from edge.engine.words import english, some
 from edge.language.cell import Cell, Device, Tag, outside, whole
 from edge.language.source import suggest
-from edge.lock import holder_of
 from edge.order import parse_value
 
 PERIOD_S = 1.0
@@ -66,15 +66,11 @@ class Seen(msgspec.Struct, frozen=True):
         return all(row["value"] is not None for row in self.rows.values())
 
 
-class NotDone(Exception):
-    """Why something could not be done, in words."""
-
-
 def run(look: Look, state_dir: Path) -> int:
     """`edge tags`. Gives the exit code: 0 where all was set, or else every tag was read; 1 where not."""
     try:
         settings = [wanted(look.cell, *setting) for setting in look.settings]
-        url = _daemon(look.cell, state_dir)
+        url = daemon(look.cell, state_dir)
         if url:
             seen = _through_daemon(look, settings, url)
         elif look.simulate:
@@ -155,28 +151,14 @@ def _quoted(value: Value | None) -> str:
 # --- through the daemon ----------------------------------------------------------------------------------------------
 
 
-def _daemon(cell: Cell, state_dir: Path) -> str:
-    """Where the API of this state directory's daemon is; "" where none runs. Raises NotDone where `edge run` does."""
-    holder = holder_of(state_dir)
-    if holder is None:
-        return ""
-    url = str(holder.get("url") or "")
-    if not url:
-        raise NotDone(
-            f"a recipe runs on {cell.name} now (edge run, process {holder.get('pid')}): wait for its end; through "
-            "`edge serve` tags can be seen while a recipe runs"
-        )
-    return url
-
-
 def _through_daemon(look: Look, settings: Settings, url: str) -> Seen:
     screen = _Screen(look)
     for tag, value in settings:
-        _ask(f"{url}/api/tags/{tag.name}", {"value": value, "by": "edge tags"})
+        ask(f"{url}/api/tags/{tag.name}", {"value": value, "by": "edge tags"})
     if settings:
         _await_levels(url, settings)
     while True:
-        seen = _seen_by_daemon(_ask(f"{url}/api/state"))
+        seen = _seen_by_daemon(ask(f"{url}/api/state"))
         screen.show(seen)
         if look.once or settings:
             return seen
@@ -200,38 +182,13 @@ def _await_levels(url: str, settings: Settings) -> None:
 
     until = time.monotonic() + READ_BACK_S
     while True:
-        tags = _ask(f"{url}/api/state")["tags"]
+        tags = ask(f"{url}/api/state")["tags"]
         missing = [tag for tag, value in settings if not agrees(tag, tags[tag.name]["value"], value)]
         if not missing:
             return
         if time.monotonic() > until:
             raise NotDone(_not_shown(missing[0], tags[missing[0].name]["value"]))
         time.sleep(0.05)
-
-
-def _ask(url: str, body: Mapping[str, Any] | None = None) -> Any:
-    """One call of the daemon's API. Raises NotDone with what it says."""
-    import urllib.error
-    import urllib.request
-
-    # The daemon is on this machine: a proxy that the environment names for the web does not reach it.
-    local = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with local.open(request, timeout=5) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as error:
-        try:
-            text = json.load(error)["error"]
-        except (ValueError, KeyError, TypeError):
-            text = f"the daemon answers {error.code}"
-        raise NotDone(str(text)) from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        text = getattr(reason, "strerror", None) or str(reason)
-        where = url.partition("/api/")[0]
-        raise NotDone(f"the daemon at {where} does not answer ({text.lower()}): see its log") from None
 
 
 def _simulated(look: Look, settings: Settings) -> Seen:

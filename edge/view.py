@@ -38,6 +38,7 @@ from edge.messages import (
     LoopStats,
     ModeChanged,
     PhaseChanged,
+    RecipeRevised,
     Recorded,
     Snapshot,
     StateChanged,
@@ -115,13 +116,14 @@ class BatchView(msgspec.Struct):
 class View:
     """One watcher's knowledge of a cell. `feed` it the packets of the loop and of the fieldbus processes.
 
+    `reloaded` is what came of the last look at the recipe files.
     While `incomplete`, it lacks something that only a Snapshot brings: send the loop a Hello. `alive` is False until
     the loop is heard, and after `silence`.
     """
 
     def __init__(self, plan: Plan, now_ns: Callable[[], int] = time.time_ns) -> None:
         cell = plan.cell
-        self.plan = plan
+        self.plan = plan = plan.copy()
         self.incomplete = True
         self.alive = False
         self.cycle = 0
@@ -133,6 +135,7 @@ class View:
         self.alarms: dict[int, Alarm] = {}
         self.alarm_times: dict[int, int] = {}
         self.loop: LoopStats | None = None
+        self.reloaded: Json = {}
         self.log: deque[tuple[int, int, Event | DeviceReport]] = deque(maxlen=LOG_LENGTH)
         self._number = 0
         self._now_ns = now_ns
@@ -219,6 +222,8 @@ class View:
         self.alive, self.cycle, self.incomplete = True, cycle, False
         for device in self.devices:
             device.restore(state)
+        for name, digest in state.versions.items():
+            self._revise(name, digest)
         known, self.batches = self.batches, {}
         for batch in state.batches.values():
             self.batches[batch.batch] = self._restored(batch, known.get(batch.batch))
@@ -229,7 +234,7 @@ class View:
 
     def _restored(self, batch: BatchState, known: BatchView | None) -> BatchView:
         """A batch as the engine has it, with what only the events had told (times, recorded values)."""
-        recipe = self.plan.recipes[batch.recipe]
+        recipe = self.plan.version(batch.recipe, batch.hash) or self.plan.recipes[batch.recipe]
         count = len(recipe.parameters)
         values = dict(zip(recipe.variables, batch.variables, strict=False))
         parameters = {one.name: value for one in recipe.parameters if (value := values.get(one.name)) is not None}
@@ -257,6 +262,14 @@ class View:
             view.since_ns = known.since_ns if known.state == view.state else None
         return view
 
+    def _revise(self, name: str, digest: str) -> None:
+        """Another version is in force, one that was put among the plan's others before it was sent to the loop."""
+        recipe = self.plan.version(name, digest)
+        if not digest:
+            self.plan.withdraw(name)
+        elif recipe is not None:
+            self.plan.put(recipe)
+
     def recall(self, batch: str, started_ns: int, since_ns: int | None, recorded: Sequence[Recorded]) -> None:
         """What the batch record knows of a batch that was already running when this view began."""
         view = self.batches.get(batch)
@@ -272,7 +285,9 @@ class View:
         self.log.append((self._number, self._now_ns(), event))
 
     def _event(self, event: Event) -> None:
-        if not isinstance(event, CommandDone | AlarmChanged | StepWaits | VariableSet):
+        if isinstance(event, RecipeRevised):
+            self._note(msgspec.structs.replace(event, text=""))
+        elif not isinstance(event, CommandDone | AlarmChanged | StepWaits | VariableSet):
             self._note(event)
         match event:
             case BatchStarted():
@@ -287,6 +302,8 @@ class View:
                 self._raise(event)
             case AlarmChanged() | AlarmCleared() | AlarmAcknowledged() | AlarmShelved() | AlarmUnshelved():
                 alarms.change(event, self.alarms)
+            case RecipeRevised():
+                self._revise(event.recipe, event.hash)
             case CommandDone() | StateChanged(state="idle"):
                 pass
             case (
@@ -386,7 +403,7 @@ class View:
         """The batch that owns the device's unit."""
         unit = self._unit_of.get(device)
         for batch in self.batches.values():
-            recipe = self.plan.recipes.get(batch.recipe)
+            recipe = self.plan.version(batch.recipe, batch.hash)
             if recipe is not None and unit in recipe.uses and batch.state not in states.ENDED:
                 return batch.batch
         return None
@@ -423,6 +440,7 @@ class View:
             "alarms": {str(number): self._alarm_json(one) for number, one in self.alarms.items()},
             "log": {str(number): self._entry(time_ns, event) for number, time_ns, event in self.log},
             "recipes": recipes(self.plan),
+            "reloaded": self.reloaded,
         }
 
     def _loop(self) -> Json:
@@ -435,9 +453,10 @@ class View:
 
     def batch(self, batch: BatchView) -> Json:
         """One batch, ready for JSON."""
-        recipe = self.plan.recipes.get(batch.recipe)
+        recipe = self.plan.version(batch.recipe, batch.hash)
         return {
             "recipe": batch.recipe,
+            "hash": batch.hash,
             "state": batch.state,
             "cause": batch.cause,
             "cause_say": batch.cause_say,

@@ -54,11 +54,13 @@ def plan_in(folder: Path) -> Plan:
         interlocks=(),
         inputs=(),
         outputs=(),
+        text=TEXT,
     )
     return Plan(cell, (), {"rinse-and-fill": recipe})
 
 
 OVERLOAD = {"en": "Scale overloaded", "fr": "Balance en surcharge", "ar": "الميزان محمّل أكثر من اللازم"}
+PARAMETERS = {"volume": 20.0, "label": "été"}
 QUESTION = {"en": "Is the label straight?", "fr": "L'étiquette est-elle droite ?"}
 
 
@@ -70,7 +72,9 @@ def batch_events(plan: Plan, batch: str = BATCH) -> list[tuple[float, list[Event
         (
             0,
             [
-                BatchStarted(batch, "rinse-and-fill", digest, {"volume": 20.0, "label": "été"}, "amira"),
+                BatchStarted(
+                    batch, "rinse-and-fill", digest, {"volume": 20.0, "label": "été"}, "amira", {"volume": "L"}
+                ),
                 StateChanged(batch, "idle", "running", "start by amira", "amira"),
                 StepStarted(batch, 0, "Fill"),
             ],

@@ -148,7 +148,7 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
         if new:
             db.executescript(record.SCHEMA)
         number = db.execute(
-            "INSERT INTO batch VALUES (NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL)",
+            "INSERT INTO batch VALUES (NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL, 0)",
             (
                 batch,
                 '[{"name": "volume", "value": 20, "unit": "L"}]',
@@ -166,13 +166,13 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
 
 
 def main() -> None:
-    from edge.api import server, stream
+    from edge.api import link, server, stream
 
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     listener, loop = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     for setting in sys.argv[4:]:
         name, value = setting.split("=")
-        for module in (server, stream):
+        for module in (link, server, stream):
             if hasattr(module, name):
                 setattr(module, name, type(getattr(module, name))(float(value)))
     api.run(watched.plan(), Path(sys.argv[3]), listener, loop, ())

@@ -102,9 +102,9 @@ def test_the_list_has_the_latest_first(path: Path) -> None:
     writer.close()
     assert [one.id for one in record.batches(path)] == ["20261124-101535", BATCH]
     assert record_text.as_table(record.batches(path), UTC) == (
-        "batch            started              took        state     by     recipe\n"
-        "20261124-101535  2026-11-24 10:15:35              idle      yusuf  rinse-and-fill\n"
-        "20261124-101530  2026-11-24 10:15:30  1 min 40 s  complete  amira  rinse-and-fill"
+        "batch            started              took        state     by     version  recipe\n"
+        "20261124-101535  2026-11-24 10:15:35              idle      yusuf           rinse-and-fill\n"
+        "20261124-101530  2026-11-24 10:15:30  1 min 40 s  complete  amira  1        rinse-and-fill"
     )
     assert [one.id for one in record.batches(path, limit=1)] == ["20261124-101535"]
 
@@ -406,14 +406,14 @@ def test_who_may_only_read_reads_a_record_that_nobody_writes() -> None:
         Path(folder).chmod(0o755)
 
 
-def test_the_text_of_a_recipe_that_was_changed_since_is_not_kept_as_its_text(tmp_path: Path) -> None:
+def test_the_text_that_is_kept_is_the_one_that_was_loaded(tmp_path: Path) -> None:
     plan = plan_in(tmp_path / "cell")
     Path(plan.recipes["rinse-and-fill"].file).write_text("recipe: another\n")
     writer = Record(tmp_path, plan, RUN)
     writer.open()
     writer.keep(commits(batch_events(plan)))
     writer.close()
-    assert record.batch(tmp_path / FILE, BATCH).recipe_text == ""
+    assert record.batch(tmp_path / FILE, BATCH).recipe_text == TEXT
 
 
 def test_commits_without_batches_are_kept_too(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """The HTTP API: what a View knows, and commands to the loop. This process waits for the loop, never the loop for it.
 
-GET  /api/state, /api/events (server-sent), /api/recipes, /api/batches, /api/batches/{id}, /metrics, / and /web/…
+GET  /api/state, /api/events (server-sent), /api/recipes, /api/versions, /api/batches, /api/batches/{id}, /metrics, /
+     and /web/…
 POST /api/batches {recipe, parameters, mode, by}, /api/batches/{id}/{command} {by}, /api/batches/{id}/mode {mode, by},
-     /api/batches/{id}/confirm {step, by}, /api/batches/{id}/answer {prompt, value, by}, /api/tags/{tag} {value, by},
-     /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by}, /api/alarms/{id}/unshelve {by}
+     /api/batches/{id}/confirm {step, by}, /api/batches/{id}/answer {prompt, value, by}, /api/recipes/reload {by},
+     /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by},
+     /api/alarms/{id}/unshelve {by}
 
 An error is {"error": text}: 400 what was asked is wrong, 403 where it comes from, 404 there is no such thing, 409 the
-loop refuses it now, 503 the loop does not answer. `say` is the text in the languages of the floor, `fields` says what
-is wrong with which parameter.
+loop refuses it now, 422 a recipe file has mistakes (`problems`), 503 the loop does not answer. `say` is the text in the
+languages of the floor, `fields` says what is wrong with which parameter.
 """
 
 import asyncio
@@ -27,8 +29,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from prometheus_client.exposition import choose_encoder
 
-from edge import channel, record
+from edge import record
+from edge.api.files import Files
 from edge.api.guard import Guard
+from edge.api.link import Link
 from edge.api.metrics import registry
 from edge.api.pages import Pages
 from edge.api.request import (
@@ -51,18 +55,10 @@ from edge.catalogue import recipes
 from edge.devices import iso
 from edge.engine import refusals, states
 from edge.language.program import Plan
-from edge.messages import Command, CommandDone, Hello, Recorded, pack
 from edge.view import BatchView, View
 
 log = logging.getLogger("edge.api")
 
-ANSWER_S = 2.0
-GRACE_S = 0.5
-"""An answer that the loop gave in the last moment has so long to come here."""
-SILENCE_S = 2.0
-HELLO_S = 0.5
-DRAIN_S = 0.01
-"""A socket that was drained is looked at again after this: a loop of 1 kHz does not wake this process as often."""
 MAX_BODY = 64 * 1024
 MAX_STREAMS = 64
 SLOW_S = 5.0
@@ -83,101 +79,11 @@ HEADERS = {
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 
 
-class Link:
-    """The line to the loop: feeds the View from it, sends commands, and gives each its answer."""
-
-    def __init__(self, view: View, loop: socket.socket, fieldbuses: Sequence[socket.socket], record_file: Path) -> None:
-        self.view = view
-        self.loop = loop
-        self.ends = [loop, *fieldbuses]
-        self.record_file = record_file
-        self.waiting: dict[int, asyncio.Future[CommandDone]] = {}
-        self.ids = itertools.count(time.time_ns())
-        self.heard = time.monotonic()
-        self.patience = SILENCE_S + 3 * view.plan.cell.scan_ns / 1e9
-        self.greeted = 0.0
-
-    async def run(self) -> None:
-        """Watches the sockets and the silence."""
-        for end in self.ends:
-            self._listen(end)
-        while True:
-            now = time.monotonic()
-            if self.view.alive and now - self.heard > self.patience:
-                log.error("the control loop is silent")
-                self.view.silence()
-            if self.view.incomplete and now - self.greeted > HELLO_S:
-                self.greeted = now
-                channel.send(self.loop, pack(Hello("api")))
-            await asyncio.sleep(0.1)
-
-    def _listen(self, end: socket.socket) -> None:
-        asyncio.get_running_loop().add_reader(end, self._drain, end)
-
-    def _drain(self, end: socket.socket) -> None:
-        running = asyncio.get_running_loop()
-        running.remove_reader(end)
-        packets = channel.drain(end)
-        for packet in packets:
-            for event in self.view.feed(packet):
-                if isinstance(event, CommandDone) and event.id in self.waiting:
-                    self.waiting.pop(event.id).set_result(event)
-        if end is self.loop and packets:
-            self.heard = time.monotonic()
-        running.call_later(DRAIN_S, self._listen, end)
-
-    async def command(self, do: str, by: str, **fields: Any) -> CommandDone:
-        """Gives a command and waits for the loop's answer. Raises RequestError where it refuses or does not answer.
-
-        What was answered 503 is not done later, neither by this loop nor by the next one.
-        """
-        since, until = self.view.cycle, self._until()
-        command = Command(next(self.ids), do, by, since=since, until=until, **fields)
-        answer = self.waiting[command.id] = asyncio.get_running_loop().create_future()
-        try:
-            if not self.view.alive or not channel.send(self.loop, pack(command)):
-                raise RequestError(503, refusals.NOT_RUNNING["en"], say=refusals.NOT_RUNNING)
-            async with asyncio.timeout(ANSWER_S + GRACE_S):
-                done = await answer
-        except TimeoutError:
-            raise RequestError(503, refusals.NO_ANSWER["en"], say=refusals.NO_ANSWER) from None
-        finally:
-            self.waiting.pop(command.id, None)
-        if not done.ok:
-            raise RequestError(409, done.text, say=done.say)
-        return done
-
-    def _until(self) -> int:
-        """The last of the loop's cycles in which a command that is given now is in time."""
-        seconds = time.monotonic() - self.heard + ANSWER_S
-        return self.view.cycle + int(seconds * 1e9) // self.view.plan.cell.scan_ns
-
-    async def recall(self) -> None:
-        """Batches that were here before this process: the record knows when they began and what they recorded."""
-        asked: set[str] = set()
-        while True:
-            lacking = {one.batch for one in self.view.batches.values() if one.started_ns is None}
-            for batch in lacking - asked:
-                await self._recall(batch)
-            asked = lacking
-            await asyncio.sleep(0.2)
-
-    async def _recall(self, batch: str) -> None:
-        try:
-            found = await asyncio.to_thread(record.batch, self.record_file, batch)
-        except record.NoRecord as error:
-            log.warning("%s", error)
-        else:
-            values = [Recorded(batch, one.step, one.name, one.value, one.unit) for one in found.values]
-            since = found.states[-1].time if found.states else found.started
-            self.view.recall(batch, _ns(found.started.timestamp()), _ns(since.timestamp()), values)
-
-
 class Server:
     """The application: its handlers and what they share."""
 
-    def __init__(self, plan: Plan, state_dir: Path, guard: Guard, link: Link, restarts: Mapping[str, int]) -> None:
-        self.plan = plan
+    def __init__(self, state_dir: Path, guard: Guard, link: Link, restarts: Mapping[str, int]) -> None:
+        self.plan = link.view.plan
         self.record_file = state_dir / record.FILE
         self.guard = guard
         self.link = link
@@ -185,6 +91,7 @@ class Server:
         self.stream = Stream(self.view.state)
         self.pages = Pages()
         self.metrics = registry(self.view, restarts)
+        self.files = Files(link)
         self.given: deque[str] = deque(maxlen=64)
 
     def application(self) -> web.Application:
@@ -198,6 +105,8 @@ class Server:
                 web.get("/api/state", self.state),
                 web.get("/api/events", self.events),
                 web.get("/api/recipes", self.recipes),
+                web.get("/api/versions", self.versions),
+                web.post("/api/recipes/reload", self.reload),
                 web.get("/api/batches", self.batches),
                 web.get("/api/batches/{batch}", self.batch),
                 web.post("/api/batches", self.start),
@@ -279,6 +188,15 @@ class Server:
 
     async def recipes(self, request: web.Request) -> web.Response:
         return _json(recipes(self.plan))
+
+    async def versions(self, request: web.Request) -> web.Response:
+        """Every version of a recipe that has come into force, the oldest first."""
+        if not self.record_file.exists():
+            return _json([])
+        try:
+            return _json(await asyncio.to_thread(record.versions, self.record_file))
+        except record.NoRecord as error:
+            raise RequestError(503, str(error)) from None
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """A stream's bytes wait in one small buffer; who does not take them is dropped."""
@@ -362,6 +280,12 @@ class Server:
             except record.NoRecord:
                 return name
         raise AssertionError
+
+    async def reload(self, request: web.Request) -> web.Response:
+        """Takes in the recipe files that have changed; 422 where some have mistakes, whose versions in force stay."""
+        body = await self._body(request, Steer)
+        done = await self.files.reload(body.by)
+        return _json(done, 422 if "error" in done else 200)
 
     async def steer(self, request: web.Request) -> web.Response:
         command = request.match_info["command"]
@@ -463,10 +387,6 @@ def _in_a_line(entry: logging.LogRecord) -> bool:
     return True
 
 
-def _ns(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
 def serve(
     plan: Plan,
     state_dir: Path,
@@ -477,7 +397,7 @@ def serve(
 ) -> None:
     """Serves until SIGTERM."""
     link = Link(View(plan), loop, fieldbuses, state_dir / record.FILE)
-    server = Server(plan, state_dir, Guard(listener.getsockname()[0]), link, restarts)
+    server = Server(state_dir, Guard(listener.getsockname()[0]), link, restarts)
     uvloop.run(_serve(server, listener))
 
 

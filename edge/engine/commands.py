@@ -164,15 +164,15 @@ class Commands:
             raise Refused(words.device_lost(name, "", report.status), f"{name} is lost: {report.text}")
 
     def _answer(self, command: Command) -> None:
-        batch = self._find(command.batch).batch
+        sequence = self._find(command.batch)
+        batch = sequence.batch
         asked = batch.prompts.get(command.prompt)
         if asked is None or command.prompt in batch.answers:
             raise Refused(refusals.QUESTION_CLOSED)
         value = check_answer(asked, command.value)
         batch.answers[command.prompt] = value
-        recipe = self.plan.recipes[batch.recipe]
         if asked.name:
-            batch.variables[recipe.variables.index(asked.name)] = value
+            batch.variables[sequence.recipe.variables.index(asked.name)] = value
         del batch.prompts[command.prompt]
         self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name))
 

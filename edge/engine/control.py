@@ -33,7 +33,8 @@ class Control:
         self.sequences = {batch.batch: self.sequence(batch) for batch in state.batches.values()}
 
     def sequence(self, batch: BatchState) -> Sequence:
-        return Sequence(self.plan, self.plan.recipes[batch.recipe], self.state, batch, self.emit)
+        recipe = self.plan.version(batch.recipe, batch.hash) or self.plan.recipes[batch.recipe]
+        return Sequence(self.plan, recipe, self.state, batch, self.emit)
 
     def new_batch(self, name: str, recipe: Recipe, parameters: dict[str, Value], by: str) -> BatchState:
         variables: list[Value | None] = [*parameters.values()]
@@ -50,7 +51,8 @@ class Control:
         self.levels.settle(outputs)
         batch.body = BranchState(recipe.body)
         sequence.blocks.begin(sequence.blocks.of("batch"), batch.body.instances, batch.clock)
-        self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by))
+        units = {one.name: one.unit for one in recipe.parameters}
+        self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by, units))
         self.change(sequence, "start", words.STARTED, by)
 
     def _own(self, sequence: Sequence) -> None:
@@ -164,7 +166,7 @@ class Control:
             batch = _unpack_batch(message.batch)
         except msgspec.MsgspecError:
             return
-        recipe = self.plan.recipes.get(batch.recipe)
+        recipe = self.plan.version(batch.recipe, batch.hash) or self.plan.recipes.get(batch.recipe)
         if recipe is None or batch.batch in self.state.batches:
             return
         batch.needs, batch.safe, batch.barred = 0, True, True

@@ -15,6 +15,7 @@ from edge.engine.field import Field
 from edge.engine.guards import Guards
 from edge.engine.levels import Levels
 from edge.engine.sequence import Sequence, halted
+from edge.engine.versions import Versions
 from edge.image import INPUT, layouts
 from edge.language.program import Plan
 from edge.messages import (
@@ -28,6 +29,7 @@ from edge.messages import (
     Event,
     Inward,
     Restore,
+    Revision,
     StepWaits,
     TagReport,
     VariableSet,
@@ -56,7 +58,7 @@ class Engine:
     """One cell's engine. `step` is its whole behaviour; `state` all that it knows, plain data at any time."""
 
     def __init__(self, plan: Plan, state: State | None = None) -> None:
-        self.plan = plan
+        self.plan = plan = plan.copy()
         self.layouts = layouts(plan.cell)
         self.silence = plan.cycles(plan.cell.silence_ns / 1e9)
         self.record_limit = plan.cycles(RECORD_S)
@@ -70,6 +72,7 @@ class Engine:
         self.field = Field(plan, self.state, self.layouts, self.levels, self.alarms, self.control)
         self.guards = Guards(plan, self.state, emit, self.levels, self.alarms, self.control)
         self.commands = Commands(plan, self.state, emit, self.levels, self.alarms, self.control, self.guards)
+        self.versions = Versions(plan, self.state, emit)
         if state is None:
             self.levels.stale.update(range(len(plan.cell.devices)))
 
@@ -121,6 +124,8 @@ class Engine:
                 self.field.refused(message)
             case Command():
                 self.commands.take(message)
+            case Revision():
+                self.versions.take(message)
             case Restore():
                 self.control.restore(message)
             case _:

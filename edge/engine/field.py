@@ -34,7 +34,7 @@ class Field:
         self.control = control
         self.age_limits = [plan.cycles((3 * device.every_ns + SILENCE_NS) / 1e9) for device in plan.cell.devices]
         self.next_look = 0
-        for tag in sorted({tag for recipe in plan.recipes.values() for tag in recipe.ages}):
+        for tag in sorted({tag for recipe in (*plan.recipes.values(), *plan.others.values()) for tag in recipe.ages}):
             state.held.setdefault(tag, 0)
 
     def latch(self, frame: bytes) -> None:

@@ -61,6 +61,14 @@ def no_recipe(name: str) -> Texts:
     return texts(f"there is no recipe {name}", f"il n'y a pas de recette {name}", f"لا توجد وصفة {name}")
 
 
+def recipe_too_long(recipe: str) -> Texts:
+    return texts(
+        f"the recipe {recipe} is too long to be changed while the loop runs: restart edge",
+        f"la recette {recipe} est trop longue pour être changée en marche : redémarrez edge",
+        f"الوصفة {recipe} أطول من أن تُغيَّر أثناء التشغيل: أعد تشغيل edge",
+    )
+
+
 def no_batch(name: str) -> Texts:
     return texts(f"no batch {name} is running here", f"aucun lot {name} n'est en cours ici", f"لا توجد دفعة {name} هنا")
 

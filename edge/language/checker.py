@@ -49,6 +49,9 @@ class Symbol(msgspec.Struct, frozen=True):
 Locate = Callable[[int, int], Place]
 """Start and length of a part in its text -> where it stands."""
 
+FILE = "<expression>"
+"""The file that the byte code of every expression names."""
+
 _BOOLS = {"yes": "true", "on": "true", "open": "true", "no": "false", "off": "false", "closed": "false"}
 WORDS = {"bool": "a condition (true or false)", "number": "a number", "text": "a text"}
 
@@ -109,7 +112,7 @@ class Checker(ABC):
         loads = [f"{name} = {source}" for name, source in self._loads.items()]
         source = "\n ".join(["def code(v, p):", *loads, *self._lines, f"return {result.ref}"])
         names = dict(CALLED)
-        exec(compile(source, "<expression>", "exec"), names)
+        exec(compile(source, FILE, "exec"), names)
         return names["code"]
 
     # Reports.

@@ -1,12 +1,11 @@
 """One master recipe (ISA-88), compiled against its cell: its variables, its steps and handlers, its interlocks."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from edge.language import recipe, shape, units
+from edge.language import recipe, shape, source, units
 from edge.language.binding import Context, Written
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
@@ -58,6 +57,7 @@ class Master:
         form, compiler = self.form, self.compiler
         guards = len(compiler.guard(form.interlocks))
         permits = permissives(compiler, form.permissives, compiler.given)
+        text = self.problems.texts.get(str(path), "")
         body = compiler.block(form.steps)
         handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
         made = [compiler.made[index] for index in range(len(compiler.made))]
@@ -77,7 +77,7 @@ class Master:
         return Recipe(
             name=form.recipe,
             file=str(path),
-            hash=hashlib.sha256(path.read_bytes()).hexdigest(),
+            hash=source.digest(text),
             uses=form.uses,
             devices=tuple(sorted(compiler.owned)),
             parameters=tuple(self.parameters),
@@ -94,6 +94,7 @@ class Master:
             blocks=tuple(compiler.blocks),
             guards=guards,
             permissives=permits,
+            text=text,
         )
 
     def _every_step(self) -> Iterator[recipe.Step]:

@@ -17,7 +17,7 @@ from edge.language.guards import CellGuards
 from edge.language.master import Master
 from edge.language.phases import PhaseCompiler
 from edge.language.plant import Plant, load_plant
-from edge.language.program import Phase, Plan
+from edge.language.program import Phase, Plan, Recipe
 from edge.language.shape import FAILED
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.trial_plan import compile_trials
@@ -48,6 +48,46 @@ def load_plan(
     if endpoints is not None:
         plan = msgspec.structs.replace(plan, cell=apply_endpoints(plan.cell, endpoints, problems))
     return plan if problems.errors == before else None
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What is other in the recipe files of a cell: recipes that are new or have changed, and names that are gone."""
+
+    revised: tuple[Recipe, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+def changes(plan: Plan, problems: Problems) -> Changes:
+    """The recipe files beside a plan's cell as they are now, against what is in force; every problem is reported.
+
+    A recipe with a mistake is not among them: its version in force stays. A cell that has changed is a mistake too, for
+    what is in force was checked against the one before.
+    """
+    path = Path(plan.cell.path)
+    workshop = _open(path, problems)
+    if workshop is None:
+        return Changes()
+    if workshop.plan.text != plan.text:
+        message = "the cell has changed since edge started, and recipes are checked against it"
+        problems.error(workshop.file.node, "cell-changed", message, "a changed cell takes a restart of edge")
+        return Changes()
+    for file in _recipe_files(path.parent):
+        workshop.add(file)
+    wrong = {problem.file for problem in problems if problem.severity == "error"}
+    revised = [one for one in workshop.plan.recipes.values() if plan.recipes.get(one.name, one).hash != one.hash]
+    revised += [one for one in workshop.plan.recipes.values() if one.name not in plan.recipes]
+    gone = [one.name for one in plan.recipes.values() if one.name not in workshop.names and one.file not in wrong]
+    return Changes(tuple(revised), tuple(gone))
+
+
+def recompile(plan: Plan, name: str, text: str) -> Recipe | None:
+    """A version of a recipe from its text, against the plan's cell; None where it does not fit that."""
+    path = Path(plan.cell.path)
+    file = path.with_name(f"{name}.{source.digest(text)[:7]}.yaml")
+    workshop = _open(path, Problems({plan.cell.path: plan.text, str(file): text}))
+    if workshop is None or not workshop.add(file):
+        return None
+    return workshop.plan.recipes.get(name)
 
 
 class Trials(msgspec.Struct, frozen=True):
@@ -171,7 +211,7 @@ class _Workshop:
         self.unread: list[Path] = []
         self.plan = Plan(file.cell, (), {})
         phases = [phase for name, form in file.phases.items() if (phase := self._phase(name, form)) is not None]
-        self.plan = Plan(file.cell, tuple(phases), {})
+        self.plan = Plan(file.cell, tuple(phases), {}, text=problems.texts[file.cell.path])
         guards = CellGuards(file.form, Binding(self._context(), problems))
         self.plan = msgspec.structs.replace(
             self.plan, interlocks=guards.interlocks(), alarms=guards.alarms(), permissives=guards.permissives()

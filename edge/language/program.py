@@ -248,7 +248,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """A master recipe, checked against its cell. `hash` is the SHA-256 of the file.
+    """A master recipe, checked against its cell. `hash` is the SHA-256 of its `text`, the file's, in UTF-8.
 
     `variables` are the names of the parameters, of what answers fill, of what `let` sets; expressions have them by
     index. `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its
@@ -276,12 +276,15 @@ class Recipe(msgspec.Struct, frozen=True):
     blocks: tuple[FunctionBlock, ...] = ()
     guards: int = 0
     permissives: tuple[Permissive, ...] = ()
+    text: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A cell and every recipe that runs in it. `cycle(seconds)` of its scan gives durations in cycles.
+    """A cell and every recipe that runs in it. `cycles(seconds)` of its scan gives durations in cycles.
 
-    `interlocks` and `alarms` are the cell's own, `permissives` those of its units by name.
+    `recipes` are the versions in force, by name: new batches run these. `others` are versions that batches still run,
+    by hash. `interlocks` and `alarms` are the cell's own, `permissives` those of its units by name, `text` is that of
+    the cell file.
     """
 
     cell: Cell
@@ -290,6 +293,29 @@ class Plan(msgspec.Struct, frozen=True):
     interlocks: tuple[CellInterlock, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     permissives: dict[str, tuple[Permissive, ...]] = {}
+    others: dict[str, Recipe] = {}
+    text: str = ""
+
+    def version(self, name: str, digest: str) -> Recipe | None:
+        """The version of a recipe that has this hash, in force or not."""
+        recipe = self.recipes.get(name)
+        return recipe if recipe is not None and recipe.hash == digest else self.others.get(digest)
+
+    def copy(self) -> "Plan":
+        """The same, whose recipes may change without changing these."""
+        return msgspec.structs.replace(self, recipes=dict(self.recipes), others=dict(self.others))
+
+    def put(self, recipe: Recipe) -> None:
+        """Brings a version into force; the one before it is kept among the others."""
+        self.withdraw(recipe.name)
+        self.others.pop(recipe.hash, None)
+        self.recipes[recipe.name] = recipe
+
+    def withdraw(self, name: str) -> None:
+        """No new batch runs this recipe any more; its version is kept among the others."""
+        before = self.recipes.pop(name, None)
+        if before is not None:
+            self.others[before.hash] = before
 
     def cycles(self, seconds: float) -> int:
         """A duration in scan cycles, rounded up: at least the time that was asked for. 0 for 0 s."""

@@ -6,10 +6,11 @@ limited while the parser's events come in, so that nothing is ever built from a 
 """
 
 import difflib
+import hashlib
 import itertools
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,15 +69,18 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 class Problems:
     """The problems of some files, at most `MAX_SHOWN` kept for each; `errors` and `warnings` count them all.
 
-    What is said a second time, since a file was read twice, counts once.
+    What is said a second time, since a file was read twice, counts once. `given` are texts by path
+    that count in place of what is on the disk: of an editor, or of an earlier version.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: Mapping[str, str] | None = None) -> None:
         self.errors = 0
         self.warnings = 0
         self.left_out: dict[str, int] = {}
+        self.given = given or {}
+        self.texts: dict[str, str] = {}
         self._found: dict[str, list[Problem]] = {}
-        self._texts: dict[str, list[str]] = {}
+        self._lines: dict[str, list[str]] = {}
 
     def error(self, where: Place | Node, code: str, message: str, hint: str = "") -> None:
         self.errors += self._add(where, "error", code, message, hint)
@@ -116,11 +120,12 @@ class Problems:
 
     def remember(self, file: str, text: str) -> None:
         """Keeps a file's text, for the lines that the report shows."""
-        self._texts[file] = _LINE_BREAK.split(text)
+        self.texts[file] = text
+        self._lines[file] = _LINE_BREAK.split(text)
 
     def lines(self, file: str) -> list[str]:
         """The lines of a file that was loaded; none of any other."""
-        return self._texts.get(file, [])
+        return self._lines.get(file, [])
 
 
 _LINE_BREAK = re.compile(r"\r\n|\n|\r")
@@ -129,6 +134,8 @@ _LINE_BREAK = re.compile(r"\r\n|\n|\r")
 def load(path: Path | str, problems: Problems) -> Node | None:
     """The root of a YAML file; None, with the problems added, where it cannot be read."""
     file = str(path)
+    if file in problems.given:
+        return parse(problems.given[file], file, problems)
     start = Place(file, 1, 1)
     data = _read(file, start, problems)
     if data is None:
@@ -413,6 +420,11 @@ def _written(node: Node, lines: list[str]) -> Iterator[tuple[int, int, int]]:
             code = next(filter(None, token.groups()), "")
             if not (chr(int(code, 16)).isspace() if code else _BLANK_ESCAPES.fullmatch(token[0])):
                 yield row + 1, token.start() + 1, token.end() + 1
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a file's text in UTF-8, in hexadecimal digits: what tells its versions apart."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def tick(text: str) -> str:
