@@ -1,6 +1,7 @@
 # make run     the main job: a simulated cell, a recipe, its batch record
 # make test    all tests            make check   lint, types, layers
 # make bench   the benchmarks       make lock    write the lock files anew
+# make mutants   small faults in the engine and the language, and how many of them the tests find (hours; not in CI)
 # make environment    what edge needs, in .venv, and nothing run: for /opt/edge
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run environment test check lint types layers bench lock clean
+.PHONY: run environment test check lint types layers bench mutants lock clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/edge run recipes/bottling/cell.yaml rinse-and-fill --simulate --answer label_ok=yes
@@ -33,6 +34,9 @@ layers: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	@tests/services bench
 	@$(BIN)/python -m tests.bench
+
+mutants: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.mutants
 
 $(VENV)/run.stamp: requirements.lock pyproject.toml
 	@tests/environment $(PYTHON) $(VENV) requirements.lock
