@@ -103,6 +103,10 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     recipe of this `hash` and the tags of this checksum (0: of an older edge).
 
     `marks` are the interlocks that are not at rest, by their places in the recipe, `armed` those of active steps.
+
+
+    `handled` is the cycle in which the state's own work began, its handler or the wait before it.
+
     `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began. `instances`
     are the function blocks of its interlocks. `phases` are the equipment phases that run, each by its step, `commanded`
     the levels that they give.
@@ -129,6 +133,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     phases: dict[int, PhaseRun] = {}
     body: BranchState | None = None
     handling: BranchState | None = None
+    handled: int = 0
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
     marks: dict[int, Mark] = {}

@@ -36,6 +36,7 @@ DEFAULTS: dict[AlarmKind, Priority] = {
     "power-loss": "medium",
     "stood-still": "high",
     "record": "high",
+    "differs": "medium",
 }
 """The priority of each kind where nobody has given another: high is what makes a machine stand that should not."""
 

@@ -7,11 +7,11 @@ import msgspec
 
 from drivers.value import Value
 from edge.batch import BatchState, BranchState, Mark, State
-from edge.engine import states, words
+from edge.engine import refusals, states, words
 from edge.engine.alarms import Alarms
 from edge.engine.fit import agrees
 from edge.engine.levels import Levels
-from edge.engine.sequence import Sequence
+from edge.engine.sequence import Sequence, active
 from edge.image import layouts
 from edge.language.program import Plan, Recipe, Texts
 from edge.messages import BatchRemoved, BatchStarted, Event, ModeChanged, Restore, StateChanged, StepEnded
@@ -71,8 +71,10 @@ class Control:
         if new is None or new == batch.state:
             return False
         sequence.cut(handler=True)
-        batch.handling = None
+        batch.handling, batch.handled = None, self.state.cycle
         self.let_go(sequence)
+        if batch.state == "restarting":
+            self.alarms.clear(f"batch:{batch.batch}:differs")
         self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
         stood, acted = batch.state in ("paused", "restarting"), batch.state in states.ACTING
         batch.state, batch.cause_say = new, cause
@@ -143,11 +145,30 @@ class Control:
         del self.state.batches[name], self.sequences[name]
 
     def agrees(self, sequence: Sequence) -> bool:
-        """Whether a batch may act again: every input is good, every output reads back as it is set."""
+        """Whether a batch may act again; where it waits for long, an alarm says what differs from what is expected."""
+        batch, cycle = sequence.batch, self.state.cycle
+        key, waited = f"batch:{batch.batch}:differs", cycle - batch.handled
+        differ = self._differences(sequence)
+        if not differ:
+            self.alarms.clear(key)
+        elif waited and waited % sequence.blind_limit == 0:
+            self.alarms.raise_alarm(key, "differs", words.differs(differ), batch=batch.batch)
+        return not differ
+
+    def _differences(self, sequence: Sequence) -> list[Texts]:
+        """What is not as it must be: inputs good, outputs read back as they are set, what active steps expect true."""
         values, levels, tags = self.state.values, self.state.levels, self.plan.cell.tags
-        recipe = sequence.recipe
-        good = None not in [values[tag] for tag in recipe.inputs]
-        return good and False not in [agrees(tags[tag], values[tag], levels[tag]) for tag in recipe.outputs]
+        recipe, batch = sequence.recipe, sequence.batch
+        bad = [tags[tag].name for tag in recipe.inputs if values[tag] is None]
+        differ = [refusals.no_good_value(bad[:5])] if bad else []
+        for tag in recipe.outputs:
+            if not agrees(tags[tag], values[tag], levels[tag]):
+                differ.append(words.reads_back(tags[tag], values[tag], levels[tag]))
+        for branch, _ in active(batch.body) if batch.body is not None else ():
+            step = recipe.steps[branch.block[branch.at]]
+            if step.expects is not None and step.expects(values, batch.variables) is not True:
+                differ.append(words.expects(step.name, step.expected))
+        return differ
 
     def stood_still(self, elapsed: int) -> None:
         """The loop has run no cycle for so long that outputs are at failsafe: nothing moves again by itself."""

@@ -171,12 +171,18 @@ class Engine:
 
     def _handle(self, sequence: Sequence) -> None:
         """The turn of the handler of a state that acts for itself; the state is done when its handler is."""
-        batch = sequence.batch
+        batch, cycle, name = sequence.batch, self.state.cycle, states.HANDLED[sequence.batch.state]
         if batch.handling is None:
-            if batch.state == "restarting" and not (self.control.agrees(sequence) and self.guards.permit(sequence)):
+            if name == "restart" and not (self.control.agrees(sequence) and self.guards.permit(sequence)):
                 return
-            batch.handling = BranchState(sequence.recipe.handlers.get(states.HANDLED[batch.state], ()))
-        if sequence.run(handler=True) and sequence.phases.settled:
+            batch.handling, batch.handled = BranchState(sequence.recipe.handlers.get(name, ())), cycle
+        limit, ended = sequence.recipe.handler_limits.get(name), sequence.run(handler=True)
+        if not ended and limit is not None and cycle - batch.handled >= limit:
+            say, ended = words.handler_timed_out(name), True
+            self.alarms.raise_alarm(f"batch:{batch.batch}:timeout", "timeout", say, batch=batch.batch)
+            sequence.cut(handler=True)
+            batch.handling = BranchState(())
+        if ended and sequence.phases.settled:
             self.control.change(sequence, "done", batch.cause_say, "edge")
 
     def _settle(self, sequence: Sequence) -> None:

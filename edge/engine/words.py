@@ -35,7 +35,10 @@ from drivers.value import (
     BAD_TOO_MANY_SESSIONS,
     BAD_TYPE_MISMATCH,
     BAD_WAITING,
+    Value,
+    display,
 )
+from edge.language.cell import Tag
 from edge.language.program import Texts
 from edge.messages import DeviceReport
 
@@ -172,6 +175,38 @@ def no_value(step: str, tags: str) -> Texts:
         f"l'étape {step} attend : pas de valeur valide de {tags}",
         f"الخطوة {step} تنتظر: لا توجد قيمة صالحة لـ {tags}",
     )
+
+
+def handler_timed_out(name: str) -> Texts:
+    """`name` is that of the handler of `on`."""
+    return texts(
+        f"the steps of `on: {name}` took too long",
+        f"les étapes de `on: {name}` ont duré trop longtemps",
+        f"استغرقت خطوات `on: {name}` وقتًا أطول من المسموح",
+    )
+
+
+def reads_back(tag: Tag, value: Value | None, level: Value | None) -> Texts:
+    """An output that is not as it is set."""
+    is_ = "?" if value is None else display(value, tag.unit, 4)
+    set_ = "?" if level is None else display(level, tag.unit, 4)
+    return texts(
+        f"{tag.name} is {is_}, set to {set_}",
+        f"{tag.name} vaut {is_}, réglé à {set_}",
+        f"{tag.name} قيمته {is_} والمطلوب {set_}",
+    )
+
+
+def expects(step: str, condition: str) -> Texts:
+    return texts(
+        f"step {step} expects {condition}", f"l'étape {step} attend {condition}", f"الخطوة {step} تتوقع {condition}"
+    )
+
+
+def differs(what: Sequence[Texts]) -> Texts:
+    """Why a restart waits: the plant is not as the batch left it."""
+    en, fr, ar = ("; ".join(one[language] for one in what) for language in ("en", "fr", "ar"))
+    return texts(f"the restart waits: {en}", f"le redémarrage attend : {fr}", f"إعادة التشغيل تنتظر: {ar}")
 
 
 def phase_failed(phase: str) -> Texts:

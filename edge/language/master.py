@@ -32,9 +32,7 @@ class Master:
         self.plan = plan
         self.problems = problems
         self._before = problems.errors
-        self.handlers = {
-            name: steps for name in shape.keys(recipe.Handlers) if form.on and (steps := getattr(form.on, name))
-        }
+        self.handlers = form.on.blocks() if form.on else {}
         self.asks = [step for step in self._every_step() if step.has("ask")]
         self.lets = [step for step in self._every_step() if step.let]
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
@@ -60,6 +58,7 @@ class Master:
         text = self.problems.texts.get(str(path), "")
         body = compiler.block(form.steps)
         handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
+        limits = form.on.limits() if form.on else {}
         made = [compiler.made[index] for index in range(len(compiler.made))]
         Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(
             body, list(handlers.values())
@@ -89,6 +88,7 @@ class Master:
             inputs=tuple(sorted({tag for tags in reads for tag in tags})),
             outputs=tuple(sorted({tag for tags in writes for tag in tags})),
             after_power_loss=form.after_power_loss,
+            handler_limits={name: self.plan.cycles(limit) for name, limit in limits.items()},
             say=recipe.texts(form.say),
             ages=tuple(sorted(compiler.ages)),
             blocks=tuple(compiler.blocks),

@@ -117,7 +117,8 @@ class Step(msgspec.Struct, frozen=True):
     levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands.
 
     `inputs` are the tags that its own expressions read, `condition` the text of what it waits for, `blocks` the
-    function blocks of what it asks again and again.
+    function blocks of what it asks again and again. After a hold it goes on when `expects` is true; `expected` is its
+    text.
     """
 
     index: int
@@ -140,6 +141,8 @@ class Step(msgspec.Struct, frozen=True):
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()
     interlocks: tuple[int, ...] = ()
+    expects: Code | None = None
+    expected: str = ""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +274,7 @@ class Recipe(msgspec.Struct, frozen=True):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     after_power_loss: Literal["hold", "resume", "abort"] = "hold"
+    handler_limits: dict[str, int] = {}
     say: Texts = {}
     ages: tuple[int, ...] = ()
     blocks: tuple[FunctionBlock, ...] = ()

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 from msgspec import Meta, field
 
 from edge.language.rules import Interlock, Permissive, Say
-from edge.language.shape import Condition, Expression, Form, Name, Range, Text, keys
+from edge.language.shape import Condition, Expression, Form, Name, Range, Seconds, Text, keys
 from edge.language.source import Node
 
 Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record", "let"]
@@ -24,6 +24,7 @@ GOES_WITH: dict[str, frozenset[Kind]] = {
     "with": frozenset({"do"}),
     "steps": frozenset({"repeat"}),
     "within": LASTING,
+    "expects": LASTING,
     "on_timeout": LASTING,
     "interlocks": LASTING,
 }
@@ -159,6 +160,13 @@ class Step(Form, frozen=True):
     within: Annotated[
         Expression | None, Meta(description="The longest that the step may take, or none.", examples=["60 s", "none"])
     ] = None
+    expects: Annotated[
+        Condition | None,
+        Meta(
+            description="What must be true before the step goes on after a hold or a power cut.",
+            examples=["mixer.level > 5 L"],
+        ),
+    ] = None
     on_timeout: Annotated[
         Literal["hold", "stop", "abort", "continue"] | None,
         Meta(description="What happens after `within`; hold if left out."),
@@ -184,17 +192,35 @@ class Step(Form, frozen=True):
                 return f"ask {self.ask.into}" if self.ask is not None and self.ask.into else "ask"
 
 
+class Handler(Form, frozen=True):
+    """The steps of a handler with a time limit for the whole of it."""
+
+    steps: Annotated[list[Step], Meta(description="What is done.", min_length=1)]
+    within: Annotated[
+        Seconds, Meta(description="The longest that it may take; then there is an alarm, and the state goes on.")
+    ]
+
+
+_Steps = list[Step] | Handler | None
+
+
 class Handlers(Form, frozen=True):
     """What the recipe does when its state changes."""
 
-    hold: Annotated[list[Step] | None, Meta(description="While holding: outputs `during` a step are at rest.")] = None
-    restart: Annotated[list[Step] | None, Meta(description="While restarting, before the body goes on.")] = None
-    stop: Annotated[list[Step] | None, Meta(description="While stopping.")] = None
-    abort: Annotated[list[Step] | None, Meta(description="While aborting.")] = None
+    hold: Annotated[_Steps, Meta(description="While holding: outputs `during` a step are at rest.")] = None
+    restart: Annotated[_Steps, Meta(description="While restarting, before the body goes on.")] = None
+    stop: Annotated[_Steps, Meta(description="While stopping.")] = None
+    abort: Annotated[_Steps, Meta(description="While aborting.")] = None
 
     def blocks(self) -> dict[str, list[Step]]:
         """The steps of each state that has some."""
-        return {name: steps for name in keys(Handlers) if (steps := getattr(self, name))}
+        given = ((name, getattr(self, name)) for name in keys(Handlers))
+        return {name: one.steps if isinstance(one, Handler) else one for name, one in given if one}
+
+    def limits(self) -> dict[str, float]:
+        """The time limit, in seconds, of each state that has one."""
+        given = ((name, getattr(self, name)) for name in keys(Handlers))
+        return {name: one.within for name, one in given if isinstance(one, Handler)}
 
 
 class RecipeFile(Form, frozen=True):

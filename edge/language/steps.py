@@ -88,6 +88,7 @@ class Compiler(Binding):
             line=form.node.place.line,
             on_timeout=form.on_timeout or "hold",
             within=self._within(kind, form),
+            **self._expects(form),
             **levels,
             **parts,
         )
@@ -154,6 +155,18 @@ class Compiler(Binding):
             scan = f"{self.plan.cell.scan_ns / 1e6:g} ms"
             self.problems.error(node, "short-within", f"this is shorter than the scan of the cell, {scan}")
         return self.cycles(seconds)
+
+    def _expects(self, form: recipe.Step) -> dict[str, Any]:
+        if form.expects is not None and self._handler:
+            message = "`expects` cannot stand in a handler of `on`"
+            hint = "a handler is not continued after a hold: ask with `until` where it must wait"
+            self.problems.error(form.node.entries["expects"].key, "not-in-handler", message, hint)
+        condition = self.condition(form.expects)
+        if form.expects is None or condition is None:
+            return {}
+        if condition.always is False:
+            self.decided(form.expects, condition, "never-true", "the step could not go on after a hold")
+        return {"expects": condition.code, "expected": condition.text}
 
     def _set(self, form: recipe.Step) -> dict[str, Any]:
         return {}

@@ -101,7 +101,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
         case ast.IfExp():
             yield "the other way", lambda twin: ast.IfExp(twin.test, twin.orelse, twin.body)
         case ast.If() | ast.While() if isinstance(node.test, ast.Name | ast.Attribute | ast.Call):
-            yield "if not", lambda twin: _untrue(twin)
+            yield "if not", _untrue
         case ast.Return() if node.value is not None and not isinstance(node.value, ast.Constant):
             yield "gives None", lambda twin: ast.Return(ast.Constant(None))
         case ast.Expr() | ast.Assign() | ast.AugAssign() | ast.Delete() | ast.Break() | ast.Continue() | ast.Raise():

@@ -106,6 +106,7 @@ const en = {
     'power-loss': 'Power loss',
     'stood-still': 'Control loop stood still',
     record: 'Batch record',
+    differs: 'Plant differs',
   },
   qualities: {},
   how: { done: 'done', timeout: 'time exceeded', cut: 'cut short' },
@@ -230,6 +231,7 @@ const fr = {
     'power-loss': 'Coupure de courant',
     'stood-still': 'Boucle de commande arrêtée',
     record: 'Enregistrement des lots',
+    differs: 'L’installation diffère',
   },
   qualities: {
     bad: 'mauvaise',
@@ -378,6 +380,7 @@ const ar = {
     'power-loss': 'انقطاع الكهرباء',
     'stood-still': 'توقّف حلقة التحكم',
     record: 'سجل الدفعات',
+    differs: 'المعدّات تختلف',
   },
   qualities: {
     bad: 'غير صالحة',
