@@ -30,6 +30,25 @@ class Instance(msgspec.Struct, omit_defaults=True):
     total: tuple[float, int] = (0.0, 0)
 
 
+class Slope(msgspec.Struct, frozen=True):
+    """An output on its way: from `start` to `end`, in the tag's unit, at `rate` a second, begun when the clock was
+    `since`.
+    """
+
+    start: float
+    end: float
+    rate: float
+    since: int
+
+    def at(self, seconds: float) -> float:
+        """Its value so long after it has begun: a closed form, so that no error adds up."""
+        way = self.end - self.start
+        gone = self.rate * seconds
+        if gone >= abs(way):
+            return self.end
+        return self.start + gone if way > 0 else self.start - gone
+
+
 class BranchState(msgspec.Struct, omit_defaults=True):
     """One branch of control: the block it runs and where it stands in it.
 
@@ -37,9 +56,10 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     `at` is the step that is active or next, `entered` how many steps from the block's start have been entered (their
     start is recorded), `needs` the commit that must be durable before the step at `at` begins, `begun` that it has.
     `since` is the clock when it began, `limit` its time limit, `wait` its waiting time; `stage` and `rounds` are the
-    step's own: how far a phase has come, how often a loop went round. `offer` is how the step at `at` stands in
-    semi-automatic mode: 0 not asked for, 1 waits to be confirmed, 2 is confirmed. `instances` are the function blocks
-    of all that is active, by their result; the body or handler has them, none of its branches.
+    step's own: how far a phase or pulse has come, how often a loop went round; `slopes` the outputs that a ramp moves.
+    `offer` is how the step at `at` stands in semi-automatic mode: 0 not asked for, 1 waits to be confirmed, 2 is
+    confirmed. `instances` are the function blocks of all that is active, by their result; the body or handler has them,
+    none of its branches.
     """
 
     block: tuple[int, ...]
@@ -56,6 +76,7 @@ class BranchState(msgspec.Struct, omit_defaults=True):
     prompt: int = 0
     offer: int = 0
     during: dict[int, Value] = {}
+    slopes: dict[int, Slope] = {}
     children: list["BranchState"] = []
     instances: dict[int, Instance] = {}
 
@@ -96,7 +117,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     """One control recipe (ISA-88): its state, mode, variables, clock (cycles while it acts), the levels that it gives.
 
     A level is taken from `manual` (what a person has set in manual mode), else `commanded` (by a phase), else `during`
-    (while it acts), else `handler`, else `set`, else the tag's failsafe. `needs` is the
+    (while it acts), else `pulsed` (a pulse of a handler), `handler`, `set`, the tag's failsafe. `needs` is the
     commit that must be durable before it acts; `cause_say` says why it is in its state. After a power loss it is `safe`
     until a restart is through: what its steps had set stays at failsafe; and `barred` until it is commanded: what its
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
@@ -127,6 +148,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     barred: bool = False
     set: dict[int, Value] = {}
     handler: dict[int, Value] = {}
+    pulsed: dict[int, Value] = {}
     during: dict[int, Value] = {}
     manual: dict[int, Value] = {}
     commanded: dict[int, Value] = {}

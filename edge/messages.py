@@ -9,7 +9,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language.program import Texts
-from edge.language.rules import AlarmKind, Priority
+from edge.language.rules import AlarmKind, Priority, Role
 
 MESSAGE = 0
 
@@ -43,8 +43,8 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     """An operator's command. `do` is start, hold, restart, pause, resume, stop, abort, reset (ISA-88), mode, confirm,
     answer, set, acknowledge, shelve or unshelve (ISA-18.2); `id` comes back in CommandDone. Which other fields count
     depends on `do`; `cause` is for the record, where there is more to say than who gave it, `seconds` how long to
-    shelve, `step` the index of the step that is confirmed (-1: none). It is obeyed in the cycles from `since` to
-    `until`; 0: in any.
+    shelve, `step` the index of the step that is confirmed (-1: none), `role` who gives it. It is obeyed in the
+    cycles from `since` to `until`; 0: in any.
     """
 
     id: int
@@ -63,6 +63,7 @@ class Command(msgspec.Struct, frozen=True, tag="command"):
     until: int = 0
     mode: str = ""
     step: int = -1
+    role: Role = "operator"
 
 
 class Revision(msgspec.Struct, frozen=True, tag="revision"):
@@ -202,7 +203,7 @@ class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
 
 
 class VariableSet(msgspec.Struct, frozen=True, tag="variable-set"):
-    """A step with `let` has calculated a variable."""
+    """A step has given a variable its value: `let`, a loop over values, `first`."""
 
     batch: str
     step: int
@@ -212,7 +213,10 @@ class VariableSet(msgspec.Struct, frozen=True, tag="variable-set"):
 
 
 class Asked(msgspec.Struct, frozen=True, tag="asked"):
-    """A question is open. `kind` is confirm, choice, number or text; `name` the variable that the answer fills."""
+    """A question is open. `kind` is confirm, choice, number or text; `name` the variable that the answer fills.
+
+    `labels` are the texts to show for the answers of a choice, `who` may answer.
+    """
 
     batch: str
     prompt: int
@@ -224,9 +228,13 @@ class Asked(msgspec.Struct, frozen=True, tag="asked"):
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    labels: dict[str, Texts] = {}
+    who: Role = "operator"
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    """`by` a person, or `recipe`: nobody has answered in time, and its default counts."""
+
     batch: str
     prompt: int
     value: Value

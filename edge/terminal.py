@@ -14,7 +14,7 @@ from edge.console import Console
 from edge.daemon import ABORT_BATCH, STOP_BATCH
 from edge.engine import states, words
 from edge.image import RECORD, unpack_record
-from edge.language.program import Plan
+from edge.language.program import Plan, Texts
 from edge.messages import (
     AlarmRaised,
     Answered,
@@ -118,7 +118,7 @@ class Terminal:
 
     def _command(self, do: str, **fields: object) -> None:
         self.commands += 1
-        command = Command(self.commands, do, self.order.by, self.order.batch)
+        command = Command(self.commands, do, self.order.by, self.order.batch, role="engineer")
         self.sent[command.id] = command = msgspec.structs.replace(command, **fields)
         channel.send(self.loop, pack(command))
 
@@ -306,7 +306,8 @@ class Terminal:
         self.asking = asked
         match asked.kind:
             case "choice":
-                how = f"type one of: {', '.join(asked.answers)}"
+                shown = [_shown(answer, asked.labels.get(answer)) for answer in asked.answers]
+                how = f"type one of: {', '.join(shown)}"
             case "number":
                 limits = span(asked.low, asked.high, asked.unit)
                 how = f"type a number{f' that {limits}' if limits else f' in {asked.unit}' if asked.unit else ''}"
@@ -403,6 +404,12 @@ class Terminal:
         return "  ".join(
             f"{tag.name} {'bad' if value is None else display(value, tag.unit, 4)}" for tag, value in values
         )
+
+
+def _shown(answer: str, label: Texts | None) -> str:
+    """An answer as it is typed, with its text where that is another."""
+    text = words.english(label) if label else answer
+    return answer if text.casefold() == answer.casefold() else f"{answer} ({text})"
 
 
 def _named(step: str, branch: str) -> str:

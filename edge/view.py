@@ -236,7 +236,8 @@ class View:
         """A batch as the engine has it, with what only the events had told (times, recorded values)."""
         recipe = self.plan.version(batch.recipe, batch.hash) or self.plan.recipes[batch.recipe]
         count = len(recipe.parameters)
-        values = dict(zip(recipe.variables, batch.variables, strict=False))
+        named = zip(recipe.variables, batch.variables, strict=False)
+        values = {name: value for name, value in named if value is not None}  # two loops may have one name
         parameters = {one.name: value for one in recipe.parameters if (value := values.get(one.name)) is not None}
         view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state)
         view.cause, view.cause_say = words.english(batch.cause_say), batch.cause_say
@@ -247,7 +248,7 @@ class View:
             view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
         for index, run in batch.phases.items():
             view.phases[index] = PhaseChanged(batch.batch, index, self.plan.phases[run.phase].name, run.state)
-        lets = {recipe.variables[let.variable]: let.unit for step in recipe.steps for let in step.let}
+        lets = _calculated(recipe)
         found = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
         view.answers = {name: value for name, value in found.items() if name not in lets}
         view.variables = {name: Quantity(found[name], unit) for name, unit in lets.items() if name in found}
@@ -522,6 +523,15 @@ class View:
             if not event.up:
                 entry["say"] = words.why_lost(event.status)
         return entry
+
+
+def _calculated(recipe: Recipe) -> dict[str, str]:
+    """The variables that steps set without asking, with their units."""
+    names = recipe.variables
+    found = {names[let.variable]: let.unit for step in recipe.steps for let in step.let}
+    found |= {names[step.into]: "" for step in recipe.steps if step.into is not None}
+    loops = [step.repeat for step in recipe.steps if step.repeat is not None]
+    return found | {names[loop.each]: loop.unit for loop in loops if loop.each is not None}
 
 
 def _entered(branch: BranchState, path: str, recipe: Recipe) -> Iterable[StepView]:

@@ -153,7 +153,7 @@ def test_every_key_of_a_cell_is_told(form: type) -> None:
     "form",
     [
         *(recipe.RecipeFile, recipe.Parameter, recipe.Interlock, recipe.Handlers, recipe.Say),
-        *(recipe.Step, recipe.Way, recipe.Repeat, recipe.Ask, recipe.Number),
+        *(recipe.Step, recipe.Way, recipe.Repeat, recipe.Ramp, recipe.Ask, recipe.Number, recipe.Raise),
     ],
     ids=lambda form: form.__name__,
 )

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import msgspec
 
 from drivers.value import Value
-from edge.batch import BatchState, BranchState, Instance, State
-from edge.engine.fit import fit
+from edge.batch import BatchState, BranchState, Instance, Slope, State
+from edge.engine import words
+from edge.engine.fit import agrees, fit
 from edge.engine.function_blocks import FunctionBlocks
 from edge.engine.refusals import Refused
-from edge.language.program import LONGEST_S, Code, Interlock, Level, Plan, Recipe, Step, Texts
+from edge.language.program import LONGEST_S, Code, Interlock, Level, Notice, Plan, Prompt, Ramp, Recipe, Step, Texts
 from edge.language.rules import AlarmKind, Priority
-from edge.messages import Asked, Event, Recorded, VariableSet
+from edge.messages import Answered, Asked, Event, Recorded, VariableSet
 
 BLIND_S = 2.0
 """So long a step may wait for a value that is unknown, with no time limit to end that wait, before it is an alarm."""
@@ -32,6 +33,8 @@ class Fault(msgspec.Struct, frozen=True):
 
     def key(self, batch: str) -> str:
         """The key of its alarm."""
+        if self.kind == "alarm":
+            return f"notice:{batch}:{self.step}"
         return f"batch:{batch}:{self.kind}" + ("" if self.step is None else f":{self.step}")
 
 
@@ -114,14 +117,92 @@ class Acting:
 
     def _give(self, branch: BranchState, levels: dict[int, Value]) -> None:
         branch.during = {**branch.during, **levels}
-        self.batch.during.update(levels)
+        (self.batch.pulsed if self.handling else self.batch.during).update(levels)
         self.touched.update(levels)
 
     def _take_back(self, branch: BranchState) -> None:
+        layer = self.batch.pulsed if self.handling else self.batch.during
         for tag in branch.during:
-            self.batch.during.pop(tag, None)
+            layer.pop(tag, None)
         self.touched.update(branch.during)
         branch.during = {}
+
+    def _slopes(self, ramps: tuple[Ramp, ...]) -> dict[int, Slope] | None:
+        """The outputs that begin to move now; None while one has no value, or is refused, which is a fault."""
+        found: dict[int, Slope] = {}
+        for ramp in ramps:
+            rate = ramp.rate(self.values, self.variables) if callable(ramp.rate) else ramp.rate
+            start = self._resting(ramp.tag) if ramp.start is None else ramp.start
+            ends = self.levels((Level(ramp.tag, ramp.to),)), self.levels((Level(ramp.tag, start),))
+            if rate is None or isinstance(rate, str) or ends[0] is None or ends[1] is None:
+                return None
+            if rate <= 0:
+                tag = self.plan.cell.tags[ramp.tag].name
+                self.faults.append(Fault("" if self.handling else "hold", "refused", words.no_rate(tag), tag))
+                return None
+            end, first = ends[0][ramp.tag], ends[1][ramp.tag]
+            assert not isinstance(end, str) and not isinstance(first, str)
+            found[ramp.tag] = Slope(float(first), float(end), float(rate), self.clock)
+        return found
+
+    def _resting(self, tag: int) -> Value:
+        """The level that the steps, or those of the handler, have left an output at."""
+        failsafe = self.plan.cell.tags[tag].failsafe
+        assert failsafe is not None
+        rest = self.batch.set.get(tag, failsafe)
+        return self.batch.handler.get(tag, rest) if self.handling else rest
+
+    def _move(self, branch: BranchState) -> bool:
+        """Outputs of a ramp take the level that they have at this clock; True when all have arrived."""
+        layer = self.batch.handler if self.handling else self.batch.set
+        arrived = True
+        for tag, slope in branch.slopes.items():
+            value = slope.at((self.clock - slope.since) * self.plan.cell.scan_ns / 1e9)
+            arrived = arrived and value == slope.end
+            level = fit(self.plan.cell.tags[tag], value, calculated=True)
+            if level != layer.get(tag):
+                layer[tag] = level
+                self.touched.add(tag)
+        return arrived
+
+    def _shown(self, levels: tuple[Level, ...]) -> bool | None:
+        """Whether these outputs read back as they are set now; None while one has no good value."""
+        for level in levels:
+            value = self.values[level.tag]
+            if not agrees(self.plan.cell.tags[level.tag], value, self.state.levels[level.tag]):
+                return None if value is None else False
+        return True
+
+    def _pulse(self, levels: tuple[Level, ...], branch: BranchState) -> bool | None:
+        """Stage 0: the outputs are at rest and read back so; 1: given; 2: read back, and so long for the device.
+
+        A handler waits for no device: it gives its pulse from its beginning to its end.
+        """
+        if branch.stage == 0:
+            shown = True if self.handling else self._shown(levels)
+            given = self.levels(levels) if shown else None
+            if given is None:
+                return self.handling or (None if shown is not False else False)
+            self._give(branch, given)
+            branch.stage = 2 if self.handling else 1
+            branch.wait = max(1, branch.wait) + (self.clock if self.handling else 0)
+            return False
+        if branch.stage == 1:
+            shown = self._shown(levels)
+            if not shown:
+                return shown
+            branch.stage = 2
+            branch.wait += self.clock
+        return self.clock >= branch.wait
+
+    def _notify(self, notice: Notice, step: Step, branch: BranchState) -> bool:
+        """Raises the alarm of a step; True when nobody is waited for, or somebody has acknowledged it."""
+        fault = Fault("", "alarm", notice.say, step=step.index, priority=notice.priority)
+        if branch.stage == 0:
+            branch.stage = 1
+            self.faults.append(fault)
+            return not notice.acknowledge
+        return fault.key(self.batch.batch) not in self.state.alarm_keys
 
     def _record(self, step: Step) -> bool:
         """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""
@@ -167,9 +248,21 @@ class Acting:
             ask.unit,
             ask.low,
             ask.high,
+            ask.labels,
+            ask.who,
         )
         self.batch.prompts[branch.prompt] = asked
         self.emit(asked)
+
+    def _unanswered(self, ask: Prompt, branch: BranchState) -> None:
+        """Nobody has answered in time: what the recipe says then counts as the answer."""
+        if ask.default is None:
+            return
+        name = ""
+        if ask.into is not None:
+            self.variables[ask.into] = ask.default
+            name = self.recipe.variables[ask.into]
+        self.emit(Answered(self.batch.batch, branch.prompt, ask.default, "recipe", name))
 
 
 def _kept(value: Value | None) -> Value | None:

@@ -145,6 +145,8 @@ class Alarms:
         if alarm is None or alarm.acknowledged:
             return False
         self._tell(AlarmAcknowledged(number, by))
+        if alarm.key.startswith("notice:"):
+            self.clear(alarm.key)  # a step has raised it: it has no cause that could be gone by itself
         return True
 
     def shelve(self, number: int, by: str, why: str, cycles: int) -> bool:

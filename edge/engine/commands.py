@@ -169,6 +169,8 @@ class Commands:
         asked = batch.prompts.get(command.prompt)
         if asked is None or command.prompt in batch.answers:
             raise Refused(refusals.QUESTION_CLOSED)
+        if asked.who == "engineer" and command.role != "engineer":
+            raise Refused(refusals.ENGINEER_ONLY)
         value = check_answer(asked, command.value)
         batch.answers[command.prompt] = value
         if asked.name:

@@ -90,6 +90,8 @@ class Control:
         if new == "running":
             batch.safe = batch.barred = False
         if new == "restarting":
+            if batch.body is not None:
+                sequence.again(batch.body)
             self.alarms.clear_all(f"batch:{batch.batch}:")
         if new == "holding":
             sequence.phases.hold()
@@ -129,10 +131,11 @@ class Control:
         """An ended batch: its outputs go to failsafe, its units are free."""
         batch, owners = sequence.batch, self.state.owners
         sequence.cut()
-        for levels in (batch.set, batch.handler, batch.during, batch.commanded, batch.phases):
+        for levels in (batch.set, batch.handler, batch.during, batch.pulsed, batch.commanded, batch.phases):
             levels.clear()
         batch.prompts.clear()
         self.alarms.clear_all(f"batch:{batch.batch}:")
+        self.alarms.clear_all(f"notice:{batch.batch}:")
         for unit in [unit for unit, owner in owners.items() if owner == batch.batch]:
             del owners[unit]
 
@@ -191,13 +194,14 @@ class Control:
         if recipe is None or batch.batch in self.state.batches:
             return
         batch.needs, batch.safe, batch.barred = 0, True, True
-        batch.handler, batch.manual, batch.blind, batch.commanded = {}, {}, {}, {}
+        batch.handler, batch.manual, batch.blind, batch.commanded, batch.pulsed = {}, {}, {}, {}, {}
         batch.marks = {number: Mark(True) for number, mark in batch.marks.items() if mark.stands}
         changed = self._changed(batch, recipe)
         if changed:
             self._forget(batch, recipe)
         _durable(batch.body)
         _durable(batch.handling)
+        _anew(batch.body, recipe)
         batch.variables[len(recipe.variables) :] = [None] * len(recipe.blocks)
         sequence = self.sequence(batch)
         sequence.blocks.begin(sequence.blocks.of("interlock"), batch.instances, self.state.cycle)
@@ -253,3 +257,16 @@ def _durable(branch: BranchState | None) -> None:
         branch.needs = branch.offer = 0
         for child in branch.children:
             _durable(child)
+
+
+def _anew(branch: BranchState | None, recipe: Recipe) -> None:
+    """What a power loss makes pointless is begun anew: a ramp, since the plant has gone on without it, and the wait for
+    an alarm that nobody sees any more.
+    """
+    if branch is None:
+        return
+    kind = recipe.steps[branch.block[branch.at]].kind if branch.at < branch.entered else "set"
+    if kind in ("ramp", "alarm"):
+        branch.begun, branch.stage, branch.slopes = False, 0, {}
+    for child in branch.children:
+        _anew(child, recipe)

@@ -51,4 +51,4 @@ class Levels:
         if tag in batch.during and batch.state in states.ACTING and not batch.needs:
             return batch.during[tag]
         rest = failsafe if batch.safe else batch.set.get(tag, failsafe)
-        return rest if batch.barred else batch.handler.get(tag, rest)
+        return rest if batch.barred else batch.pulsed.get(tag, batch.handler.get(tag, rest))

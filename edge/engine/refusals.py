@@ -40,6 +40,11 @@ NOT_SHELVED = texts("this alarm is not shelved", "cette alarme n'est pas mise de
 SHELVE_REASON = texts(
     "say why the alarm is shelved", "dites pourquoi l'alarme est mise de côté", "اذكر سبب تأجيل الإنذار"
 )
+ENGINEER_ONLY = texts(
+    "only an engineer may answer this question",
+    "seul un ingénieur peut répondre à cette question",
+    "لا يجيب عن هذا السؤال إلا مهندس",
+)
 QUESTION_CLOSED = texts("this question is not open", "cette question n'est pas ouverte", "هذا السؤال غير مفتوح")
 
 NOT_WAITING = texts(

@@ -10,7 +10,7 @@ from edge.engine import states, words
 from edge.engine.acting import Acting, Fault
 from edge.engine.phases import Phases
 from edge.language.program import Branch, Plan, Recipe, Repeat, Step
-from edge.messages import Event, StepEnded, StepStarted, StepWaits
+from edge.messages import Event, Recorded, StepEnded, StepStarted, StepWaits, VariableSet
 
 STEPS_PER_CYCLE = 100
 """Steps that end at once are bounded in number per cycle; the rest goes on in the next one."""
@@ -145,7 +145,8 @@ class Sequence(Acting):
             return False
         levels, during = self.levels(step.set), self.levels(step.during)
         wait, limit = self._cycles(step.wait), self._cycles(step.within)
-        unknown = levels is None or during is None or wait is None or limit is None
+        slopes = self._slopes(step.ramp)
+        unknown = levels is None or during is None or wait is None or limit is None or slopes is None
         if (unknown or not self._record(step) or (step.let and not self._let(step))) and not self.handling:
             self.blind.append(step.index)
             return False
@@ -156,10 +157,11 @@ class Sequence(Acting):
         branch.begun = True
         branch.since = self.clock
         branch.wait = wait
+        branch.slopes = slopes or {}
         branch.limit = limit if step.within is not None else -1
         if step.blocks:
             self.blocks.begin(step.blocks, self.instances, self.clock)
-        if step.kind == "parallel":
+        if step.kind in ("parallel", "first"):
             branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
         if step.ask is not None:
             self._ask(step, branch)
@@ -170,8 +172,17 @@ class Sequence(Acting):
         match step.kind:
             case "wait":
                 return self.clock - branch.since >= branch.wait
+            case "ramp":
+                return self._move(branch)
+            case "pulse":
+                return self._pulse(step.pulse, branch)
             case "parallel":
                 return self._advance_all(branch.children)
+            case "first":
+                return self._advance_first(step, branch)
+            case "alarm":
+                assert step.alarm is not None
+                return self._notify(step.alarm, step, branch)
             case "choose":
                 return self._choose(step.branches, branch)
             case "repeat":
@@ -193,6 +204,19 @@ class Sequence(Acting):
             if not self._advance(child):
                 ended = False
         return ended
+
+    def _advance_first(self, step: Step, branch: BranchState) -> bool:
+        """The branches have their turn in their order, until one has ended: which one goes to the record."""
+        for way, child in zip(step.branches, branch.children, strict=True):
+            if self._advance(child):
+                name = step.name
+                if step.into is not None:
+                    self.variables[step.into] = way.name
+                    name = self.recipe.variables[step.into]
+                    self.emit(VariableSet(self.batch.batch, step.index, name, way.name))
+                self.emit(Recorded(self.batch.batch, step.index, name, way.name))
+                return True
+        return False
 
     def _choose(self, ways: tuple[Branch, ...], branch: BranchState) -> bool | None:
         """The first way whose condition is true; where there is none it waits (IEC 61131-3, selection divergence).
@@ -225,6 +249,8 @@ class Sequence(Acting):
                 times = repeat.times(values, variables) if callable(repeat.times) else repeat.times
                 if times is None or isinstance(times, str) or branch.rounds >= times:
                     return True if times is not None else None
+            if repeat.each is not None and (more := self._next(repeat.each, repeat, branch)) is not True:
+                return None if more is None else True
             branch.children = [BranchState(repeat.block, branch.path)]
             branch.stage = 1
         if not self._advance(branch.children[0]):
@@ -238,6 +264,20 @@ class Sequence(Acting):
         branch.children = []
         return False
 
+    def _next(self, variable: int, repeat: Repeat, branch: BranchState) -> bool | None:
+        """Gives a loop's variable its next value: False when there is none, None while it is unknown."""
+        if branch.rounds >= len(repeat.of):
+            return False
+        value = repeat.of[branch.rounds]
+        if callable(value):
+            value = value(self.values, self.variables)
+        if value is None:
+            return None
+        self.variables[variable] = value
+        name, step = self.recipe.variables[variable], branch.block[branch.at]
+        self.emit(VariableSet(self.batch.batch, step, name, value, repeat.unit))
+        return True
+
     def _time_out(self, step: Step, branch: BranchState) -> bool:
         """The step's time limit has passed; True where it is left. A limit that holds or ends the batch is a fault."""
         if step.on_timeout != "continue":
@@ -246,6 +286,8 @@ class Sequence(Acting):
         if step.on_timeout != "continue" and not self.handling:
             branch.since = self.clock
             return False
+        if step.ask is not None:
+            self._unanswered(step.ask, branch)
         self._leave(step, branch, "timeout")
         return True
 
@@ -265,7 +307,7 @@ class Sequence(Acting):
         self.batch.answers.pop(branch.prompt, None)
         branch.at += 1
         branch.begun, branch.limit, branch.stage, branch.rounds, branch.prompt = False, -1, 0, 0, 0
-        branch.children = []
+        branch.children, branch.slopes = [], {}
 
     def _cut(self, branch: BranchState) -> None:
         """Ends the branch where it stands: every step that was entered and not left is recorded as cut."""
@@ -273,6 +315,18 @@ class Sequence(Acting):
             self.withdraw(branch)
         while branch.at < branch.entered:
             self._leave(self.steps[branch.block[branch.at]], branch, "cut")
+
+    def again(self, branch: BranchState) -> None:
+        """Before a restart: a pulse that the hold has cut short is given anew, unless its device has seen it: then it
+        is over.
+        """
+        self.handling = False
+        for child in branch.children:
+            self.again(child)
+        if branch.at < branch.entered and self.steps[branch.block[branch.at]].kind == "pulse":
+            self._take_back(branch)
+            branch.stage = 2 if branch.stage == 2 else 0
+            branch.wait = 0 if branch.stage == 2 else branch.wait
 
 
 def offered(branch: BranchState) -> Iterator[BranchState]:

@@ -209,6 +209,14 @@ def differs(what: Sequence[Texts]) -> Texts:
     return texts(f"the restart waits: {en}", f"le redémarrage attend : {fr}", f"إعادة التشغيل تنتظر: {ar}")
 
 
+def no_rate(tag: str) -> Texts:
+    return texts(
+        f"{tag} goes nowhere: the rate of its ramp is not more than 0",
+        f"{tag} ne bouge pas : la vitesse de sa rampe n'est pas supérieure à 0",
+        f"{tag} لا يتحرك: سرعة المنحدر ليست أكبر من 0",
+    )
+
+
 def phase_failed(phase: str) -> Texts:
     return texts(f"{phase} failed", f"{phase} a échoué", f"فشل {phase}")
 

@@ -27,6 +27,7 @@ class Context(msgspec.Struct, frozen=True):
     `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
     recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `known` are
     expressions that were compiled before, for any recipe of the cell: those without variables mean the same in each.
+    `slots` are the variables of loops by the `id` of their step's form.
     """
 
     plan: Plan
@@ -36,6 +37,7 @@ class Context(msgspec.Struct, frozen=True):
     owned: Collection[int]
     broken: frozenset[str]
     known: dict[Written, Compiled]
+    slots: Mapping[int, int] = {}
 
 
 class Binding:
@@ -54,6 +56,7 @@ class Binding:
         self.owned = context.owned
         self.broken = context.broken
         self.known = context.known
+        self.slots = context.slots
         self.problems = problems
         self.used: set[int] = set()
         self.variables_read: set[int] = set()
@@ -100,8 +103,11 @@ class Binding:
             self._compared(part, node)
         if tree.kind != "compare":
             return
-        names = [str(part.value) for part in tree.args if part.kind == "name" and part.value in self.variables]
-        choices = self.choices.get(self.variables.index(names[0])) if names else None
+        symbols = {
+            name: self.scope.symbols[name] for part in tree.args if part.kind == "name" and (name := str(part.value))
+        }
+        names = [name for name, symbol in symbols.items() if symbol.kind == "variable"]
+        choices = self.choices.get(symbols[names[0]].index) if names else None
         for part in tree.args:
             if choices is not None and part.kind == "text" and part.value not in choices:
                 hint = suggest(str(part.value), choices) or f"it is one of {', '.join(map(tick, choices))}"
@@ -155,13 +161,13 @@ class Binding:
         entries = form.place(key).entries
         levels: list[Level] = []
         for name, node in nodes.items():
-            tag = self._written(name, entries[name].key)
+            tag = self.written(name, entries[name].key)
             level = None if tag is None else self.level(tag, node)
             if level is not None:
                 levels.append(level)
         return tuple(levels)
 
-    def _written(self, name: str, node: Node) -> Tag | None:
+    def written(self, name: str, node: Node) -> Tag | None:
         """The tag of this name, which the recipe may write; else None."""
         tag = self._tags.get(name)
         if tag is None:

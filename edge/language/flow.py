@@ -4,7 +4,7 @@ they are asked, waits for what never changes."""
 from collections.abc import Mapping, Sequence
 
 from edge.language.expression import Compiled
-from edge.language.program import Block, Branch, Plan, Step
+from edge.language.program import Block, Plan, Step
 from edge.language.source import Node, Problems
 from edge.language.steps import Made
 
@@ -49,7 +49,7 @@ class Flow:
         own: Writes = {}
         if form.let is not None:
             own |= {name: entry.key for name, entry in form.place("let").entries.items()}
-        for key in ("set", "during"):
+        for key in ("set", "during", "ramp", "pulse"):
             for name, entry in form.place(key).entries.items() if form.has(key) else ():
                 if name in own:
                     self._twice(entry.key, name, "by the same step", own[name])
@@ -63,7 +63,9 @@ class Flow:
         inner: Writes = {}
         for block in inside(step):
             branch = self._writes(block)
-            clashes = {branch[name].place: name for name in branch if name in inner and step.kind == "parallel"}
+            clashes = {
+                branch[name].place: name for name in branch if name in inner and step.kind in ("parallel", "first")
+            }
             for name in clashes.values():
                 self._twice(branch[name], name, "by another branch", inner[name])
             inner = {**branch, **inner}
@@ -85,7 +87,7 @@ class Flow:
         for index in block:
             made = self.made[index]
             after = self._step_answers(made, known, meanwhile)
-            if made.step.within is None or made.step.on_timeout != "continue":
+            if made.step.within is None or made.step.on_timeout != "continue" or _has_default(made.step):
                 known = after
         return known
 
@@ -103,8 +105,9 @@ class Flow:
         match step.kind:
             case "ask":
                 return known if step.ask is None or step.ask.into is None else known | {step.ask.into}
-            case "parallel":
-                return self._parallel(step.branches, known, meanwhile)
+            case "parallel" | "first":
+                after = self._parallel(step, known, meanwhile)
+                return after if step.into is None else after | {step.into}
             case "choose":
                 ways = [self._answers(way.block, known, meanwhile) for way in step.branches]
                 complete = bool(ways) and step.branches[-1].when is None
@@ -114,19 +117,23 @@ class Flow:
             case _:
                 return known
 
-    def _parallel(self, branches: tuple[Branch, ...], known: Known, meanwhile: Known) -> Known:
-        asked = [self._asked(branch.block) for branch in branches]
-        after = known
-        for number, branch in enumerate(branches):
+    def _parallel(self, step: Step, known: Known, meanwhile: Known) -> Known:
+        """What is known after all branches have ended; of `first`, after any one of them."""
+        asked = [self._asked(branch.block) for branch in step.branches]
+        ends: list[Known] = []
+        for number, branch in enumerate(step.branches):
             beside = meanwhile.union(*asked[:number], *asked[number + 1 :])
-            after |= self._answers(branch.block, known, beside)
-        return after
+            ends.append(self._answers(branch.block, known, beside))
+        if step.kind == "first":
+            return ends[0].intersection(*ends[1:]) if ends else known
+        return known.union(*ends)
 
     def _repeat(self, made: Made, known: Known, meanwhile: Known) -> Known:
         loop, form = made.step.repeat, made.form.repeat
         if loop is None or form is None:
             return known
-        inner = self._answers(loop.block, known, meanwhile)
+        own: Known = frozenset() if loop.each is None else frozenset((loop.each,))
+        inner = self._answers(loop.block, known | own, meanwhile)
         for node, compiled in made.reads:
             if node is form.until:
                 self._read(node, compiled, inner)
@@ -137,7 +144,8 @@ class Flow:
                     self.problems.warning(
                         node, "busy-loop", "the steps of this loop take no time: it runs at every scan", hint
                     )
-        return inner if form.until is not None or isinstance(loop.times, int) else known
+        runs = form.until is not None or isinstance(loop.times, int) or loop.each is not None
+        return inner - own if runs else known
 
     def _read(self, node: Node, compiled: Compiled, known: Known) -> None:
         for variable in sorted(set(compiled.variables) - known):
@@ -149,6 +157,8 @@ class Flow:
             if giver is not None:
                 did = "asked" if asked else "set"
                 hint = f"it is {did} on line {giver.line}; a step before this must {verb} it, whatever way is taken"
+                if giver.ask is not None and giver.on_timeout == "continue" and giver.ask.default is None:
+                    hint = f"give the question of line {giver.line} a `default`, which counts when its time is over"
             self.problems.error(node, "not-yet-answered", f"`{name}` may have no {what} yet here", hint)
 
     def _changes(self, node: Node, compiled: Compiled, variables: Known, so: str) -> None:
@@ -171,7 +181,9 @@ class Flow:
         """Whether nothing in a block takes time."""
         steps = [self.made[index].step for index in block]
         return all(
-            step.kind in ("set", "record", "let") or (step.kind == "choose" and all(map(self._instant, inside(step))))
+            step.kind in ("set", "record", "let")
+            or (step.alarm is not None and not step.alarm.acknowledge)
+            or (step.kind == "choose" and all(map(self._instant, inside(step))))
             for step in steps
         )
 
@@ -179,7 +191,13 @@ class Flow:
 def _given(step: Step) -> Known:
     """The variables that a step itself gives a value."""
     answered = () if step.ask is None or step.ask.into is None else (step.ask.into,)
-    return frozenset((*answered, *(let.variable for let in step.let)))
+    won = () if step.into is None else (step.into,)
+    return frozenset((*answered, *won, *(let.variable for let in step.let)))
+
+
+def _has_default(step: Step) -> bool:
+    """Whether its question has an answer whatever happens."""
+    return step.ask is not None and step.ask.default is not None
 
 
 def inside(step: Step) -> tuple[Block, ...]:

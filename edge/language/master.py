@@ -13,7 +13,7 @@ from edge.language.guards import permissives, translated
 from edge.language.program import Parameter, Plan, Recipe
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.steps import Compiler
-from edge.language.variables import set_variables
+from edge.language.variables import loop_variables, set_variables
 
 
 class Master:
@@ -37,8 +37,9 @@ class Master:
         self.lets = [step for step in self._every_step() if step.let]
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
         variables, choices = self._variables()
+        loops = [step for step in self._every_step() if step.repeat is not None and step.repeat.each is not None]
         variables |= self._set_variables(scope.with_variables(variables), len(variables))
-        self.names = tuple(variables)
+        self.names = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
         context = Context(
             plan,
             scope.with_variables(variables),
@@ -47,6 +48,7 @@ class Master:
             self._owned(broken),
             broken | self._broken() - set(variables),
             known,
+            {id(step): len(variables) + number for number, step in enumerate(loops)},
         )
         self.compiler = Compiler(context, len(self.parameters), problems)
 
@@ -72,7 +74,7 @@ class Master:
         reads = [*(step.inputs for step in steps), *(phase.inputs for phase in phases)]
         reads += [interlock.inputs for interlock in compiler.interlocks]
         writes = [phase.outputs for phase in phases]
-        writes += [tuple(level.tag for level in (*step.set, *step.during)) for step in steps]
+        writes += [tuple(level.tag for level in (*step.set, *step.during, *step.ramp, *step.pulse)) for step in steps]
         return Recipe(
             name=form.recipe,
             file=str(path),
@@ -198,6 +200,14 @@ class Master:
             )
             if made.choices:
                 choices[made.name] = made.choices
+        for step in self._every_step():
+            if step.first is not None and step.into is not None:
+                if step.into in found:
+                    hint = "choose another name"
+                    self.problems.error(step.place("into"), "name-taken", f"`{step.into}` is taken already", hint)
+                elif self._named(step.into, step.place("into")):
+                    choices[step.into] = tuple(step.first)
+                    found[step.into] = Symbol("variable", len(found), "text")
         first: dict[str, Node] = {}
         for step in self.asks:
             ask = step.ask
@@ -205,8 +215,9 @@ class Master:
                 continue
             name, place = ask.into, ask.place("into")
             symbol = self._answer(ask, len(found))
-            if name in self.form.parameters:
-                self.problems.error(place, "name-taken", f"`{name}` is a parameter", "choose another name")
+            if name in found and name not in first:
+                what = "a parameter" if name in self.form.parameters else "the branch that ended first"
+                self.problems.error(place, "name-taken", f"`{name}` is {what}", "choose another name")
             elif not self._named(name, place) or symbol is None:
                 continue
             elif name not in found:
@@ -229,7 +240,9 @@ class Master:
                     self.problems.error(key, "name-taken", f"`{name}` is {kind}", "choose another name")
                 elif self._named(name, key):
                     lets.append((name, node))
-        found = set_variables(lets, scope, len(self.plan.cell.tags))
+        tags = len(self.plan.cell.tags)
+        loops = [(step.repeat.each, step.repeat.of) for step in self._every_step() if step.repeat and step.repeat.each]
+        found = set_variables(lets, scope.with_variables(loop_variables(loops, scope, tags)), tags)
         return {name: replace(symbol, index=first + symbol.index) for name, symbol in found.items()}
 
     def _answer(self, ask: recipe.Ask, index: int) -> Symbol | None:
@@ -244,9 +257,9 @@ class Master:
     def _broken(self) -> set[str]:
         """Names of parameters and answers that have problems of their own."""
         names = set(self.form.place("parameters").entries) if self.form.has("parameters") else set[str]()
-        for step in self.asks:
-            ask = step.place("ask").entries
-            names |= {ask["into"].value.text} if "into" in ask else set()
+        for step in self._every_step():
+            for place in (step.place("ask"), step.node):
+                names |= {place.entries["into"].value.text} if "into" in place.entries else set()
         for step in self.lets:
             names |= set(step.let or ())
         return names
@@ -287,9 +300,15 @@ class Master:
             *self.form.permissives,
             *(interlock for step in self._every_step() for interlock in step.interlocks),
             *(step.ask for step in self.asks),
+            *(step.alarm for step in self._every_step()),
         )
         saying = [form for form in forms if form is not None and form.say is not None]
         said = [(form.place("say"), recipe.texts(form.say)) for form in saying]
+        for step in self.asks:
+            answers = step.ask.answers if step.ask is not None else None
+            if step.ask is not None and isinstance(answers, dict):
+                entries = step.ask.place("answers").entries
+                said += [(entries[answer].value, recipe.texts(say)) for answer, say in answers.items()]
         translated(said, "recipe", self.problems)
 
 

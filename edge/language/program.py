@@ -10,7 +10,7 @@ import msgspec
 
 from drivers.value import Value
 from edge.language.cell import Cell
-from edge.language.rules import Moment, Priority, Reaction
+from edge.language.rules import Moment, Priority, Reaction, Role
 
 Values = Sequence[Value | None]
 Code = Callable[[Values, Values], Value | None]
@@ -24,6 +24,24 @@ LONGEST_S = 10 * 366 * 86_400.0
 
 Texts = dict[str, str]
 """One text in several languages: language code (`en`, `fr`, `ar`) -> text."""
+
+Kind = Literal[
+    "set",
+    "until",
+    "wait",
+    "ramp",
+    "pulse",
+    "parallel",
+    "first",
+    "choose",
+    "repeat",
+    "ask",
+    "do",
+    "record",
+    "let",
+    "alarm",
+]
+"""What ends a step: it is `set` where no other says so."""
 
 Block = tuple[int, ...]
 """Steps that run one after another: their indices in `Recipe.steps`."""
@@ -56,8 +74,22 @@ class Level(msgspec.Struct, frozen=True):
     value: Value | Code
 
 
+class Ramp(msgspec.Struct, frozen=True):
+    """An output that goes to a value, in the tag's unit, at a `rate` in that unit per second; `start` None: from its
+    level now.
+    """
+
+    tag: int
+    to: Value | Code
+    rate: float | Code
+    start: Value | Code | None = None
+
+
 class Prompt(msgspec.Struct, frozen=True):
-    """A question to the operator. `choice` has `answers`; `number` has a unit and a range."""
+    """A question to the operator. `choice` has `answers`, with `labels` to show; `number` has a unit and a range.
+
+    `default` is the answer when its time is over, `who` may answer it.
+    """
 
     say: Texts
     kind: Literal["confirm", "choice", "number", "text"]
@@ -66,6 +98,17 @@ class Prompt(msgspec.Struct, frozen=True):
     low: float | None = None
     high: float | None = None
     into: int | None = None
+    labels: dict[str, Texts] = {}
+    default: Value | None = None
+    who: Role = "operator"
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """An alarm that a step raises. The step waits until somebody has acknowledged it where `acknowledge` says so."""
+
+    say: Texts
+    priority: Priority
+    acknowledge: bool
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -77,12 +120,17 @@ class Branch(msgspec.Struct, frozen=True):
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """A loop: a number of `times`, `while_` asked before each round, `until` asked after each."""
+    """A loop: a number of `times`, `while_` asked before each round, `until` asked after each; or the variable `each`
+    has the values of `of`, in `unit`, in turn.
+    """
 
     block: Block
     times: int | Code | None = None
     while_: Code | None = None
     until: Code | None = None
+    each: int | None = None
+    of: tuple[Value | Code, ...] = ()
+    unit: str = ""
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -123,7 +171,7 @@ class Step(msgspec.Struct, frozen=True):
 
     index: int
     name: str
-    kind: Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record", "let"]
+    kind: Kind
     line: int
     set: tuple[Level, ...] = ()
     during: tuple[Level, ...] = ()
@@ -131,12 +179,16 @@ class Step(msgspec.Struct, frozen=True):
     wait: int | Code | None = None
     within: int | Code | None = None
     on_timeout: Literal["hold", "stop", "abort", "continue"] = "hold"
+    ramp: tuple[Ramp, ...] = ()
+    pulse: tuple[Level, ...] = ()
     branches: tuple[Branch, ...] = ()
+    into: int | None = None
     repeat: Repeat | None = None
     ask: Prompt | None = None
     do: Run | None = None
     record: tuple[Entry, ...] = ()
     let: tuple[Let, ...] = ()
+    alarm: Notice | None = None
     inputs: tuple[int, ...] = ()
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()

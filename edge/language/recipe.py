@@ -8,19 +8,19 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta, field
 
-from edge.language.rules import Interlock, Permissive, Say
+from edge.language.program import Kind
+from edge.language.rules import Interlock, Permissive, Priority, Role, Say
 from edge.language.shape import Condition, Expression, Form, Name, Range, Seconds, Text, keys
 from edge.language.source import Node
 
-Kind = Literal["set", "until", "wait", "parallel", "choose", "repeat", "ask", "do", "record", "let"]
-"""What ends a step. A `set` ends when its outputs are given; the others are keys, of which a step has at most one."""
-
 COMPLETIONS: tuple[Kind, ...] = get_args(Kind)[1:]
 
-LASTING: frozenset[Kind] = frozenset({"until", "wait", "parallel", "choose", "repeat", "ask", "do"})
+LASTING: frozenset[Kind] = frozenset(COMPLETIONS) - {"record", "let"}
 """The kinds that take time, and so may have `within`."""
 
 GOES_WITH: dict[str, frozenset[Kind]] = {
+    "for": frozenset({"pulse"}),
+    "into": frozenset({"first"}),
     "with": frozenset({"do"}),
     "steps": frozenset({"repeat"}),
     "within": LASTING,
@@ -30,10 +30,10 @@ GOES_WITH: dict[str, frozenset[Kind]] = {
 }
 """Keys of a step that only these kinds have."""
 
-NEEDS = {"until": "within", "repeat": "steps", "on_timeout": "within"}
+NEEDS = {"until": "within", "pulse": "for", "repeat": "steps", "on_timeout": "within"}
 """Keys of a step that need another."""
 
-PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "choose", "record", "let"})
+PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "ramp", "pulse", "choose", "record", "let", "alarm"})
 """The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
 
 
@@ -65,11 +65,20 @@ class Repeat(Form, frozen=True):
         name="while", default=None
     )
     until: Annotated[Condition | None, Meta(description="Asked after each round.")] = None
+    each: Annotated[
+        Name | None, Meta(description="The variable that has each value of `of` in turn.", examples=["dose"])
+    ] = None
+    of: Annotated[
+        tuple[Expression, ...],
+        Meta(description="The values for `each`: numbers of one unit, texts or bools.", examples=[["5 L", "10 L"]]),
+    ] = ()
 
     def title(self) -> str:
         """The loop in plain words."""
         if self.times is not None:
             return f"repeat {self.times.text} times"
+        if self.has("each"):
+            return f"repeat each {self.each}"
         key = "while" if self.while_ is not None else "until"
         return f"repeat {key} {self.place(key).text}"
 
@@ -81,6 +90,25 @@ class Number(Form, frozen=True):
     range: Annotated[Range | None, Meta(description="Lowest and highest value, in the unit.")] = None
 
 
+class Ramp(Form, frozen=True):
+    """How an output goes to a value."""
+
+    to: Annotated[Expression, Meta(description="The value that it goes to.", examples=["80 degC"])]
+    rate: Annotated[Expression, Meta(description="How fast: its unit over a time.", examples=["2 K/min"])]
+    from_: Annotated[
+        Expression | None,
+        Meta(description="Where it begins; the value that it has if left out.", examples=["mixer.temperature"]),
+    ] = field(name="from", default=None)
+
+
+class Raise(Form, frozen=True):
+    """An alarm that the recipe raises."""
+
+    say: Annotated[Text | Say, Meta(description="The alarm's text.")]
+    priority: Annotated[Priority, Meta(description="How urgent it is.")] = "medium"
+    acknowledge: Annotated[bool, Meta(description="The step waits until the operator has acknowledged it.")] = False
+
+
 _Answers = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
@@ -89,11 +117,20 @@ class Ask(Form, frozen=True):
 
     say: Annotated[Text | Say, Meta(description="The question.")]
     answers: Annotated[
-        tuple[str, ...] | None, Meta(description="The answers to choose from.", examples=[["yes", "no"]])
+        _Answers | dict[str, Text | Say] | None,
+        Meta(
+            description="The answers to choose from; a map has the texts that the operator reads for each.",
+            examples=[["yes", "no"]],
+        ),
     ] = None
     number: Annotated[Number | None, Meta(description="The operator enters a number.")] = None
     text: Annotated[bool, Meta(description="The operator enters a text.")] = False
     into: Annotated[Name | None, Meta(description="The variable that keeps the answer.")] = None
+    default: Annotated[
+        Expression | None,
+        Meta(description="The answer when the time is over and `on_timeout` is `continue`.", examples=["no"]),
+    ] = None
+    who: Annotated[Role, Meta(description="Who may answer: anybody, or an engineer only.")] = "operator"
 
     @property
     def kind(self) -> Literal["confirm", "choice", "number", "text"]:
@@ -135,8 +172,32 @@ class Step(Form, frozen=True):
     ] = field(default_factory=dict[str, Node])
     until: Annotated[Condition | None, Meta(description="The step ends when this is true; needs `within`.")] = None
     wait: Annotated[Expression | None, Meta(description="The step ends after this time.", examples=["30 s"])] = None
+    ramp: Annotated[
+        dict[str, Ramp] | None,
+        Meta(
+            description="Outputs that go to a value at a rate, and stay there as with `set`; ends when all are there.",
+            examples=[{"mixer.agitator": {"to": "120 rpm", "rate": "10 rpm/s"}}],
+        ),
+    ] = None
+    pulse: Annotated[
+        dict[str, Expression] | None,
+        Meta(
+            description="Outputs given for the time of `for`, then back to rest (IEC 61131-3 qualifiers L and P).",
+            examples=[{"mixer.reset": True}],
+        ),
+    ] = None
+    for_: Annotated[Expression | None, Meta(description="How long a `pulse` is, at least.", examples=["500 ms"])] = (
+        field(name="for", default=None)
+    )
     parallel: Annotated[
         dict[str, list["Step"]] | None, Meta(description="Branches that run side by side; ends when all have ended.")
+    ] = None
+    first: Annotated[
+        dict[str, list["Step"]] | None,
+        Meta(description="Branches that run side by side; ends when the first has ended, the others are cut."),
+    ] = None
+    into: Annotated[
+        Name | None, Meta(description="The variable that has the name of the branch that ended `first`.")
     ] = None
     choose: Annotated[list[Way] | None, Meta(description="The first way whose `when` is true is taken.")] = None
     repeat: Annotated[Repeat | None, Meta(description="Runs `steps` again and again.")] = None
@@ -144,7 +205,8 @@ class Step(Form, frozen=True):
     ask: Annotated[Ask | None, Meta(description="Asks the operator and waits for the answer.")] = None
     do: Annotated[str | None, Meta(description="Runs an equipment phase of the cell.", examples=["robot.pick"])] = None
     with_: Annotated[
-        dict[str, Expression], Meta(description="The parameters of the phase.", examples=[{"program": 3}])
+        dict[str, Expression],
+        Meta(description="The parameters of the phase.", examples=[{"program": 3}]),
     ] = field(name="with", default_factory=dict[str, Node])
     record: Annotated[
         dict[str, Expression] | None,
@@ -157,6 +219,7 @@ class Step(Form, frozen=True):
             examples=[{"dose": "volume * 2"}],
         ),
     ] = None
+    alarm: Annotated[Raise | None, Meta(description="Raises an alarm.")] = None
     within: Annotated[
         Expression | None, Meta(description="The longest that the step may take, or none.", examples=["60 s", "none"])
     ] = None
@@ -182,10 +245,10 @@ class Step(Form, frozen=True):
                 return f"set {', '.join(self.set or self.during)}"
             case "until" | "wait" | "do":
                 return f"{kind} {self.place(kind).text}"
-            case "parallel" | "record" | "let":
+            case "parallel" | "first" | "record" | "let" | "ramp" | "pulse":
                 return f"{kind} {', '.join(self.place(kind).entries)}"
-            case "choose":
-                return "choose"
+            case "choose" | "alarm":
+                return kind
             case "repeat":
                 return self.repeat.title() if self.repeat is not None else "repeat"
             case "ask":
@@ -260,7 +323,7 @@ def walk(steps: Iterable[Step]) -> Iterator[Step]:
     """Every step, with those inside it, in the order of the file."""
     for step in steps:
         yield step
-        for inner in (*(step.parallel or {}).values(), step.steps or ()):
+        for inner in (*(step.parallel or {}).values(), *(step.first or {}).values(), step.steps or ()):
             yield from walk(inner)
         for way in step.choose or ():
             yield from walk((*(way.steps or ()), *(way.else_ or ())))

@@ -20,6 +20,9 @@ AlarmKind = Literal["interlock", "alarm", "device-lost", "timeout", "no-value", 
 
 Reaction = Literal["hold", "stop", "abort"]
 
+Role = Literal["operator", "engineer"]
+"""Who gives a command or an answer; an engineer may do all that an operator may."""
+
 
 class Say(Form, frozen=True):
     """A text for people, by language."""

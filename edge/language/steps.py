@@ -3,20 +3,24 @@
 What only the whole recipe shows (branches that write the same tag, answers that are used too early) is in `flow.py`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from drivers.value import Value
 from edge.language import recipe, rules
 from edge.language.binding import Binding, Context
 from edge.language.calls import Memory
-from edge.language.expression import Compiled
+from edge.language.expression import RESERVED, Compiled, Symbol
 from edge.language.guards import interlock
-from edge.language.program import Block, BlockScope, Branch, Code, Entry, Interlock, Let, Prompt, Repeat, Run, Step
+from edge.language.program import Block, BlockScope, Branch, Code, Entry, Interlock, Let, Notice, Repeat, Run, Step
+from edge.language.questions import prompt
+from edge.language.ramps import ramps
 from edge.language.recipe import Kind
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.units import NONE
+from edge.language.variables import loop_variable
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -48,13 +52,17 @@ class Compiler(Binding):
             "set": self._set,
             "until": self._until,
             "wait": self._wait,
+            "ramp": self._ramp,
+            "pulse": self._pulse,
             "parallel": self._parallel,
+            "first": self._first,
             "choose": self._choose,
             "repeat": self._repeat,
             "ask": self._ask,
             "do": self._do,
             "record": self._record,
             "let": self._let,
+            "alarm": self._alarm,
         }
 
     def handler(self, name: str, forms: Sequence[recipe.Step]) -> Block:
@@ -194,14 +202,17 @@ class Compiler(Binding):
         return {"wait": self.cycles(seconds), "condition": form.place("wait").text}
 
     def _parallel(self, form: recipe.Step) -> dict[str, Any]:
-        branches = [
-            Branch(name, self._inner(form.place("parallel").entries[name].value, steps))
-            for name, steps in (form.parallel or {}).items()
-        ]
-        if not form.place("parallel").entries:
-            self.problems.error(
-                form.place("parallel"), "no-steps", "here are no branches", "such as `stir: [{wait: 30 s}]`"
-            )
+        return self._branches(form, "parallel", form.parallel or {})
+
+    def _first(self, form: recipe.Step) -> dict[str, Any]:
+        into = self.variables.index(form.into) if form.into in self.variables else None
+        return {**self._branches(form, "first", form.first or {}), "into": into}
+
+    def _branches(self, form: recipe.Step, key: str, given: Mapping[str, Sequence[recipe.Step]]) -> dict[str, Any]:
+        place = form.place(key)
+        branches = [Branch(name, self._inner(place.entries[name].value, steps)) for name, steps in given.items()]
+        if not place.entries:
+            self.problems.error(place, "no-steps", "here are no branches", "such as `stir: [{wait: 30 s}]`")
         return {"branches": tuple(branches), "condition": ", ".join(branch.name for branch in branches)}
 
     def _choose(self, form: recipe.Step) -> dict[str, Any]:
@@ -249,14 +260,16 @@ class Compiler(Binding):
     def _repeat(self, form: recipe.Step) -> dict[str, Any]:
         if not form.has("steps"):
             self.problems.error(form.node, "missing-key", "`steps` is missing here", "`repeat` runs the step's `steps`")
-        block = self._inner(form.place("steps"), form.steps)
         loop = form.repeat
+        if loop is not None and (loop.has("each") or loop.has("of")):
+            return self._each(form, loop)
+        block = self._inner(form.place("steps"), form.steps)
         if loop is None:
             return {"repeat": Repeat(block)}
-        given = [key for key in ("times", "while", "until") if loop.has(key)]
+        given = [key for key in _LOOPS if loop.has(key)]
         if len(given) != 1:
-            hint = "such as `times: 3`, `while: mixer.level < 20 L` or `until: mixer.level >= 20 L`"
-            self.problems.error(loop.node, "bad-repeat", "`repeat` has one of `times`, `while` and `until`", hint)
+            hint = "such as `times: 3`, `while: mixer.level < 20 L` or `each: dose, of: [5 L, 10 L]`"
+            self.problems.error(loop.node, "bad-repeat", f"`repeat` has one of {_LISTED}", hint)
         while_, until = self.condition(loop.while_, "step"), self.condition(loop.until, "step")
         for node, condition, endless in ((loop.while_, while_, True), (loop.until, until, False)):
             if node is None or condition is None:
@@ -273,6 +286,57 @@ class Compiler(Binding):
         )
         return {"repeat": repeat, "condition": " ".join(f"{key} {loop.place(key).text}" for key in given)}
 
+    def _each(self, form: recipe.Step, loop: recipe.Repeat) -> dict[str, Any]:
+        """A loop over values: its variable is known in its steps only."""
+        other = next((key for key in _LOOPS if loop.has(key) and key != "each"), "")
+        if other:
+            message = f"`repeat` has one of {_LISTED}"
+            self.problems.error(loop.node.entries[other].key, "bad-repeat", message, "make two loops of it")
+        for key, example in (("each", "each: dose"), ("of", "of: [5 L, 10 L]")):
+            if not loop.has(key):
+                self.problems.error(loop.node, "missing-key", f"`{key}` is missing here", f"such as `{example}`")
+        values, symbol = self._values(loop)
+        slot = self.slots.get(id(form))
+        outer, broken = self.scope, self.broken
+        if loop.each is not None:
+            self._new_name(loop)
+            if symbol is None or slot is None:
+                self.broken = self.broken | {loop.each}
+            else:
+                self.scope = self.scope.with_variables({loop.each: msgspec.structs.replace(symbol, index=slot)})
+        if symbol is not None and symbol.type == "text" and slot is not None:
+            self.choices = {**self.choices, slot: [value for value in values if isinstance(value, str)]}
+        block = self._inner(form.place("steps"), form.steps)
+        self.scope, self.broken = outer, broken
+        listed = ", ".join(node.text for node in loop.of)
+        unit = symbol.unit.name if symbol is not None else ""
+        return {"repeat": Repeat(block, each=slot, of=values, unit=unit), "condition": f"each {loop.each} of {listed}"}
+
+    def _new_name(self, loop: recipe.Repeat) -> None:
+        """Reports a variable whose name has a meaning already."""
+        name, place = loop.each or "", loop.place("each")
+        if name in RESERVED:
+            message = f"`{name}` means something in expressions"
+            self.problems.error(place, "reserved-name", message, "choose another name")
+        elif name in self.scope.symbols:
+            hint = "choose another name"
+            self.problems.error(place, "name-taken", f"`{name}` is a parameter or another variable", hint)
+
+    def _values(self, loop: recipe.Repeat) -> tuple[tuple[Value | Code, ...], Symbol | None]:
+        """The values of a loop, and what its variable is; None where one of them is wrong."""
+        if loop.has("of") and not loop.place("of").items:
+            self.problems.error(loop.place("of"), "empty-list", "this list is empty", "at least one value is needed")
+        found: list[Compiled] = []
+        for node in loop.of:
+            kind, unit = (found[0].type, found[0].unit) if found else ("text" if node.quoted else None, None)
+            value = self.expression(node, kind, unit if kind == "number" else None)
+            if value is not None:
+                found.append(value)
+        if not found or len(found) < len(loop.place("of").items):
+            return (), None
+        values = tuple(value.code if value.constant is None else value.constant for value in found)
+        return values, loop_variable(found)
+
     def _times(self, node: Node | None) -> int | Code | None:
         times = self.expression(node, "number", NONE)
         if times is None or node is None:
@@ -286,32 +350,10 @@ class Compiler(Binding):
         return int(number)
 
     def _ask(self, form: recipe.Step) -> dict[str, Any]:
-        ask = form.ask
-        if ask is None:
+        if form.ask is None:
             return {}
-        kinds = [key for key in ("answers", "number", "text") if ask.has(key)]
-        if len(kinds) > 1:
-            message = f"a question has `{kinds[0]}` or `{kinds[1]}`, not both"
-            self.problems.error(ask.node.entries[kinds[1]].key, "two-kinds", message, "make two questions of it")
-        if ask.answers is not None:
-            for node, answer in zip(ask.place("answers").items, ask.answers, strict=False):
-                if ask.answers.count(answer) > 1 and node is not ask.place("answers").items[ask.answers.index(answer)]:
-                    self.problems.error(node, "answer-twice", f"{tick(answer)} is already among the answers")
-        if kinds and not ask.has("into"):
-            self.problems.error(ask.node, "missing-key", "`into` is missing here", "name what keeps the answer")
-        number = ask.number or recipe.Number(node=ask.node)
-        low, high = number.range or (None, None)
-        known = ask.into is not None and ask.into in self.variables
-        prompt = Prompt(
-            recipe.texts(ask.say),
-            ask.kind,
-            ask.answers or (),
-            number.unit,
-            low,
-            high,
-            self.variables.index(ask.into) if known and ask.into else None,
-        )
-        return {"ask": prompt, "condition": next(iter(prompt.say.values()), "")}
+        made = prompt(self, form, form.ask)
+        return {"ask": made, "condition": next(iter(made.say.values()), "")}
 
     def _do(self, form: recipe.Step) -> dict[str, Any]:
         name = form.do
@@ -378,16 +420,54 @@ class Compiler(Binding):
             lets.append(Let(index, compiled.code, unit, symbol.type, symbol.low, symbol.high))
         return {"let": tuple(lets)}
 
+    def _ramp(self, form: recipe.Step) -> dict[str, Any]:
+        targets = [f"{name} to {one.to.text}" for name, one in (form.ramp or {}).items()]
+        return {"ramp": ramps(self, form), "condition": ", ".join(targets)}
+
+    def _pulse(self, form: recipe.Step) -> dict[str, Any]:
+        place = form.place("pulse")
+        if form.pulse is not None and not place.entries:
+            self.problems.error(place, "no-outputs", "here is no output", "such as `{mixer.reset: true}`")
+        if not form.has("for"):
+            hint = "add how long, such as `for: 500 ms`"
+            self.problems.error(form.node.entries["pulse"].key, "missing-key", "`for` is missing here", hint)
+        seconds = self.seconds(form.for_)
+        said = f"{form.for_.text}" if form.for_ is not None else ""
+        return {"pulse": self.levels(form, "pulse", form.pulse or {}), "wait": self.cycles(seconds), "condition": said}
+
+    def _alarm(self, form: recipe.Step) -> dict[str, Any]:
+        alarm = form.alarm
+        if alarm is None:
+            return {}
+        if not alarm.acknowledge:
+            for key in ("within", "during"):
+                if form.has(key):
+                    message = f"`{key}` does nothing beside an alarm that nobody waits for"
+                    hint = "add `acknowledge: true` to the alarm, or leave it out"
+                    self.problems.error(form.node.entries[key].key, "key-not-here", message, hint)
+        elif self._handler and not form.has("within"):
+            hint = "add a time, such as `within: 60 s`"
+            self.problems.error(alarm.place("acknowledge"), "endless-wait", "a handler must come to its end", hint)
+        say = recipe.texts(alarm.say)
+        return {"alarm": Notice(say, alarm.priority, alarm.acknowledge), "condition": next(iter(say.values()), "")}
+
+
+_LOOPS = ("times", "while", "until", "each")
+_LISTED = "`times`, `while`, `until` and `each`"
 
 _ENDS: dict[Kind, str] = {
     "set": "only sets outputs",
     "until": "waits for a condition",
     "wait": "waits a time",
+    "ramp": "goes to a value",
+    "pulse": "gives a pulse",
     "parallel": "has branches",
+    "first": "has branches",
     "choose": "chooses",
     "repeat": "repeats",
     "ask": "asks",
     "do": "runs a phase",
     "record": "records",
     "let": "sets variables",
+    "alarm": "raises an alarm",
 }

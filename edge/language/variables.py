@@ -5,12 +5,35 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from edge.language.calls import Memory, Use
-from edge.language.checker import Symbol
+from edge.language.checker import Symbol, Type
 from edge.language.expression import Compiled, Scope, compile_expression
 from edge.language.source import Node, Problems
 
 _TURNS = 2
 """After so many turns an end that still moves has no end: it is set from itself, in a loop."""
+
+
+def loop_variable(values: Sequence[Compiled]) -> Symbol:
+    """The variable of a loop that has these values in turn, of one type and unit; its index is not told yet."""
+    first, lows, highs = values[0], [one.low for one in values], [one.high for one in values]
+    low = None if None in lows else min(end for end in lows if end is not None)
+    high = None if None in highs else max(end for end in highs if end is not None)
+    return Symbol("variable", -1, first.type, first.unit, low, high, all(one.whole for one in values))
+
+
+def loop_variables(loops: Sequence[tuple[str, Sequence[Node]]], scope: Scope, tags: int) -> dict[str, Symbol]:
+    """The variables of loops by their names and values, as far as they can be told; nothing is reported."""
+    known = Scope(scope.symbols, runs=False)
+    found: dict[str, Symbol] = {}
+    for name, nodes in loops:
+        values: list[Compiled] = []
+        for node in nodes:
+            kind: Type | None = "text" if node.quoted else None
+            made = compile_expression(node, known, Problems(), expect=kind, use=Use(Memory(0, tags)))
+            values += [made] if made is not None else []
+        if values and name not in scope.symbols:
+            found[name] = replace(loop_variable(values), low=None, high=None)
+    return found
 
 
 def set_variables(lets: Sequence[tuple[str, Node]], scope: Scope, tags: int) -> dict[str, Symbol]:

@@ -263,7 +263,7 @@ class _Run:
 
     def _give(self, prompt: int, value: Value, place: Place) -> None:
         self.answered.add(prompt)
-        self.asked[self.site.command("answer", OPERATOR, BATCH, prompt=prompt, value=value)] = place
+        self.asked[self.site.command("answer", OPERATOR, BATCH, prompt=prompt, value=value, role="engineer")] = place
 
     # --- what comes of it --------------------------------------------------------------------------------------------
 

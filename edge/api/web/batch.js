@@ -6,7 +6,7 @@ import { checkNumber, NumberField, TextField } from '/web/fields.js';
 
 const COMMANDS = ['hold', 'restart', 'pause', 'resume', 'stop', 'abort', 'reset'];
 const ASKED_FIRST = { stop: ['stopTitle', 'stopText'], abort: ['abortTitle', 'abortText'] };
-const CONTAINERS = new Set(['parallel', 'choose', 'repeat']);
+const CONTAINERS = new Set(['parallel', 'first', 'choose', 'repeat']);
 
 export function Batch({ id, batch, recipe, tags }) {
   const desk = useDesk();
@@ -178,13 +178,15 @@ function Question({ batch, question }) {
     setFault(wrong);
     if (!wrong) answer(value);
   };
-  const off = busy || !desk.current;
+  const forEngineer = question.who === 'engineer'; // who is at the page is not known: it gives an operator's answers
+  const off = busy || !desk.current || forEngineer;
   const label = desk.say(question.say);
   const words = { yes: t.yes, no: t.no };
 
   return html`<form class="question" data-prompt=${question.prompt} onSubmit=${sent} noValidate>
     <p class="eyebrow"><${Icon} name="question" /> ${t.answerWanted}</p>
     <p class="asked"><bdi>${label}</bdi></p>
+    ${forEngineer && html`<p class="about">${t.engineerOnly}</p>`}
     ${question.kind === 'confirm' &&
     html`<button type="button" class="primary" disabled=${off} onClick=${() => answer(true)}>
       <${Icon} name="check" /> ${t.confirm}
@@ -193,7 +195,7 @@ function Question({ batch, question }) {
     html`<div class="buttons">
       ${question.answers.map(
         (one) => html`<button key=${one} type="button" class="primary" data-answer=${one} disabled=${off}
-          onClick=${() => answer(one)}><bdi>${words[one] ?? one}</bdi></button>`,
+          onClick=${() => answer(one)}><bdi>${desk.say(question.labels[one]) || words[one] || one}</bdi></button>`,
       )}
     </div>`}
     ${(question.kind === 'number' || question.kind === 'text') &&
