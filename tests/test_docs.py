@@ -3,6 +3,7 @@
 import argparse
 import re
 import shlex
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def found_in(block: Block, folder: Path) -> list[Problem]:
     (folder / CELL).write_text(text if kind == "cell" else cell_of(block), encoding="utf-8")
     if kind == "recipe":
         (folder / "example.yaml").write_text(text, encoding="utf-8")
+        for name in re.findall(r"^  include: (\S+)$", text, re.MULTILINE):
+            shutil.copy(BOTTLING / f"{name}.yaml", folder)
     check([folder], problems)
     if kind == "plant":
         (folder / PLANT).write_text(text, encoding="utf-8")

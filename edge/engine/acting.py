@@ -6,11 +6,25 @@ import msgspec
 
 from drivers.value import Value
 from edge.batch import BatchState, BranchState, Instance, Slope, State
-from edge.engine import words
+from edge.engine import refusals, words
 from edge.engine.fit import agrees, fit
+from edge.engine.formula import fault_of
 from edge.engine.function_blocks import FunctionBlocks
 from edge.engine.refusals import Refused
-from edge.language.program import LONGEST_S, Code, Interlock, Level, Notice, Plan, Prompt, Ramp, Recipe, Step, Texts
+from edge.language.program import (
+    LONGEST_S,
+    Code,
+    Interlock,
+    Level,
+    Notice,
+    Operation,
+    Plan,
+    Prompt,
+    Ramp,
+    Recipe,
+    Step,
+    Texts,
+)
 from edge.language.rules import AlarmKind, Priority
 from edge.messages import Answered, Asked, Event, Recorded, VariableSet
 
@@ -144,6 +158,23 @@ class Acting:
             assert not isinstance(end, str) and not isinstance(first, str)
             found[ramp.tag] = Slope(float(first), float(end), float(rate), self.clock)
         return found
+
+    def _pass_on(self, operation: Operation) -> bool:
+        """Gives an operation its parameters; False while one is unknown, or refused, which is a fault."""
+        values: dict[int, Value] = {}
+        for variable, parameter, value in operation.parameters:
+            if callable(value):
+                value = value(self.values, self.variables)
+                fault = None if value is None else fault_of(parameter, value)
+                if fault is not None:
+                    say = refusals.parameter_wrong(parameter.name, fault)
+                    self.faults.append(Fault("hold", "refused", say))
+                if value is None or fault is not None:
+                    return False
+            values[variable] = value
+        for variable, value in values.items():
+            self.variables[variable] = value
+        return True
 
     def _resting(self, tag: int) -> Value:
         """The level that the steps, or those of the handler, have left an output at."""

@@ -173,8 +173,9 @@ class Commands:
             raise Refused(refusals.ENGINEER_ONLY)
         value = check_answer(asked, command.value)
         batch.answers[command.prompt] = value
-        if asked.name:
-            batch.variables[sequence.recipe.variables.index(asked.name)] = value
+        ask = sequence.steps[asked.step].ask
+        if ask is not None and ask.into is not None:
+            batch.variables[ask.into] = value
         del batch.prompts[command.prompt]
         self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name))
 

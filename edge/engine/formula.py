@@ -36,7 +36,7 @@ def check_parameters(recipe: Recipe, given: dict[str, Value]) -> dict[str, Value
             wrong[name] = refusals.parameter_needed(name, limits)
             continue
         found[name] = value
-        fault = _fault(parameter, value) if name in given else None
+        fault = fault_of(parameter, value) if name in given else None
         if fault is not None:
             wrong[name] = refusals.parameter_wrong(name, fault)
     if wrong:
@@ -67,7 +67,7 @@ def meant(name: str, names: Iterable[str]) -> str:
     return f" (did you mean `{close[0]}`?)" if close else ""
 
 
-def _fault(parameter: Parameter, value: Value) -> Texts | None:
+def fault_of(parameter: Parameter, value: Value) -> Texts | None:
     match parameter.type:
         case "bool":
             return None if isinstance(value, bool) else refusals.not_bool(value)

@@ -106,7 +106,7 @@ class Sequence(Acting):
     def _confirmed(self, branch: BranchState) -> bool:
         """Whether the operator has confirmed the branch's next step; one that only holds others needs no word."""
         step = self.steps[branch.block[branch.at]]
-        if (step.branches or step.repeat is not None) and not (step.set or step.during):
+        if (step.branches or step.repeat is not None or step.include is not None) and not (step.set or step.during):
             return True
         if branch.offer == OPEN:
             branch.offer = OFFERED
@@ -141,6 +141,9 @@ class Sequence(Acting):
 
         A handler does what it can: it leaves out what is unknown or refused.
         """
+        if step.include is not None and not self._pass_on(step.include):
+            self.blind.append(step.index)
+            return False
         if step.interlocks and not self._arm(step):
             return False
         levels, during = self.levels(step.set), self.levels(step.during)
@@ -163,6 +166,8 @@ class Sequence(Acting):
             self.blocks.begin(step.blocks, self.instances, self.clock)
         if step.kind in ("parallel", "first"):
             branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
+        if step.include is not None:
+            branch.children = [BranchState(step.include.block, _inside(branch.path, step.include.name))]
         if step.ask is not None:
             self._ask(step, branch)
         return True
@@ -177,6 +182,8 @@ class Sequence(Acting):
             case "pulse":
                 return self._pulse(step.pulse, branch)
             case "parallel":
+                return self._advance_all(branch.children)
+            case "include":
                 return self._advance_all(branch.children)
             case "first":
                 return self._advance_first(step, branch)

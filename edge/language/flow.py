@@ -69,6 +69,8 @@ class Flow:
             for name in clashes.values():
                 self._twice(branch[name], name, "by another branch", inner[name])
             inner = {**branch, **inner}
+        if step.include is not None:  # where its own steps clash with others is said at the step that includes them
+            inner = dict.fromkeys(inner, form.place("include"))
         for name in inner.keys() & form.during.keys():
             self._twice(
                 inner[name], name, "by `during` of the step around this", form.place("during").entries[name].key
@@ -202,4 +204,5 @@ def _has_default(step: Step) -> bool:
 
 def inside(step: Step) -> tuple[Block, ...]:
     """The blocks inside a step."""
-    return (*(branch.block for branch in step.branches), *((step.repeat.block,) if step.repeat is not None else ()))
+    others = [one.block for one in (step.repeat, step.include) if one is not None]
+    return (*(branch.block for branch in step.branches), *others)

@@ -1,6 +1,6 @@
 """One master recipe (ISA-88), compiled against its cell: its variables, its steps and handlers, its interlocks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -12,8 +12,11 @@ from edge.language.flow import Flow
 from edge.language.guards import permissives, translated
 from edge.language.program import Parameter, Plan, Recipe
 from edge.language.source import Node, Problems, suggest, tick
-from edge.language.steps import Compiler
+from edge.language.steps import Compiler, Included
 from edge.language.variables import loop_variables, set_variables
+
+Include = Callable[[Node], recipe.RecipeFile | None]
+"""The recipe of the name at a node, sound; None where there is none, which is reported."""
 
 
 class Master:
@@ -27,8 +30,11 @@ class Master:
         broken: frozenset[str],
         known: dict[Written, Compiled],
         problems: Problems,
+        include: Include,
+        first: int = 0,
     ) -> None:
         self.form = form
+        self.first = first
         self.plan = plan
         self.problems = problems
         self._before = problems.errors
@@ -38,26 +44,31 @@ class Master:
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
         variables, choices = self._variables()
         loops = [step for step in self._every_step() if step.repeat is not None and step.repeat.each is not None]
-        variables |= self._set_variables(scope.with_variables(variables), len(variables))
-        self.names = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
+        variables |= self._set_variables(scope.with_variables(variables), first + len(variables))
+        own = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
+        self.texts: list[str] = []
+        self.whole = True
+        self.inner: dict[int, Included] = {}
+        self.names = (*own, *self._included(include, (scope, broken, known), first + len(own)))
         context = Context(
             plan,
             scope.with_variables(variables),
-            self.names,
-            {self.names.index(name): texts for name, texts in choices.items()},
+            (*[""] * first, *self.names),
+            {first + own.index(name): texts for name, texts in choices.items()},
             self._owned(broken),
             broken | self._broken() - set(variables),
             known,
-            {id(step): len(variables) + number for number, step in enumerate(loops)},
+            {id(step): first + len(variables) + number for number, step in enumerate(loops)},
         )
-        self.compiler = Compiler(context, len(self.parameters), problems)
+        self.compiler = Compiler(context, first + len(self.parameters), problems)
+        self.compiler.included = self.inner
 
     def compile(self, path: Path) -> Recipe:
         """The recipe; it is whole where no problem was found."""
         form, compiler = self.form, self.compiler
         guards = len(compiler.guard(form.interlocks))
         permits = permissives(compiler, form.permissives, compiler.given)
-        text = self.problems.texts.get(str(path), "")
+        text = "".join((self.problems.texts.get(str(path), ""), *self.texts))
         body = compiler.block(form.steps)
         handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
         limits = form.on.limits() if form.on else {}
@@ -98,6 +109,28 @@ class Master:
             permissives=permits,
             text=text,
         )
+
+    def _included(
+        self, include: Include, names: tuple[Scope, frozenset[str], dict[Written, Compiled]], first: int
+    ) -> tuple[str, ...]:
+        """Prepares the recipes that steps include, each with variables of its own from `first` on; gives their names.
+
+        They have been compiled alone, and what is wrong in them was reported there.
+        """
+        found: list[str] = []
+        for step in self._every_step():
+            form = include(step.place("include")) if step.include is not None else None
+            self.whole = self.whole and (form is not None or step.include is None)
+            if form is None:
+                continue
+            start = first + len(found)
+            scope, broken, known = names
+            inner = Master(form, self.plan, scope, broken, known, Problems(), include, start)
+            inner.compiler.file = form.node.place.file
+            self.inner[id(step)] = Included(form, inner.compiler, tuple(inner.parameters), start)
+            self.texts += [self.problems.texts.get(inner.compiler.file, ""), *inner.texts]
+            found += [f"{step.name or form.recipe}.{name}" for name in inner.names]
+        return tuple(found)
 
     def _every_step(self) -> Iterator[recipe.Step]:
         for steps in (self.form.steps, *self.handlers.values()):
@@ -196,7 +229,7 @@ class Master:
         choices: dict[str, tuple[str, ...]] = {}
         for made in self.parameters:
             found[made.name] = Symbol(
-                "variable", len(found), made.type, units.parse(made.unit), made.low, made.high, fixed=True
+                "variable", self.first + len(found), made.type, units.parse(made.unit), made.low, made.high, fixed=True
             )
             if made.choices:
                 choices[made.name] = made.choices
@@ -207,14 +240,14 @@ class Master:
                     self.problems.error(step.place("into"), "name-taken", f"`{step.into}` is taken already", hint)
                 elif self._named(step.into, step.place("into")):
                     choices[step.into] = tuple(step.first)
-                    found[step.into] = Symbol("variable", len(found), "text")
+                    found[step.into] = Symbol("variable", self.first + len(found), "text")
         first: dict[str, Node] = {}
         for step in self.asks:
             ask = step.ask
             if ask is None or ask.into is None:
                 continue
             name, place = ask.into, ask.place("into")
-            symbol = self._answer(ask, len(found))
+            symbol = self._answer(ask, self.first + len(found))
             if name in found and name not in first:
                 what = "a parameter" if name in self.form.parameters else "the branch that ended first"
                 self.problems.error(place, "name-taken", f"`{name}` is {what}", "choose another name")

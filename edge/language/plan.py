@@ -206,6 +206,9 @@ class _Workshop:
         self.broken = set(file.broken)
         self.known: dict[Written, Compiled] = {}
         self.names: dict[str, Path] = {}
+        self.added: set[Path] = set()
+        self.forms: dict[str, recipe.RecipeFile] = {}
+        self.chain: list[str] = []
         self.plants: dict[Path | None, Plant | None] = {}
         self.others: list[str] = []
         self.unread: list[Path] = []
@@ -231,8 +234,11 @@ class _Workshop:
 
     def add(self, path: Path, wanted: Collection[str] | None = None) -> bool:
         """Compiles the recipe of a file into the plan, if it is one, and one of those wanted; whether it was."""
+        if path in self.added:
+            return True
         if wanted is not None and not self._is_wanted(path, wanted):
             return False
+        self.added.add(path)
         node = source.load(path, self.problems)
         if node is None:
             return True
@@ -249,10 +255,29 @@ class _Workshop:
         form = shape.read(node, recipe.RecipeFile, self.problems)
         if form is FAILED:
             return True
-        made = Master(form, self.plan, self.scope, frozenset(self.broken), self.known, self.problems).compile(path)
-        if self.problems.errors == before:
+        self.chain.append(form.recipe)
+        self.forms[form.recipe] = form
+        names = self.scope, frozenset(self.broken), self.known
+        master = Master(form, self.plan, *names, self.problems, self._included)
+        made = master.compile(path)
+        self.chain.pop()
+        if self.problems.errors == before and master.whole:
             self.plan.recipes[made.name] = made
         return True
+
+    def _included(self, node: Node) -> recipe.RecipeFile | None:
+        """The recipe that another includes, compiled alone before; None where it is not sound, or includes itself."""
+        name = node.text
+        if name in self.chain:
+            chain = " → ".join([*self.chain[self.chain.index(name) :], name])
+            self.problems.error(node, "includes-itself", f"{tick(name)} would include itself: {chain}", "leave one out")
+            return None
+        if name not in self.names:
+            for other in _recipe_files(Path(self.file.cell.path).parent):
+                self.add(other, {name})
+        if name not in self.names:
+            self.unknown(name, node)
+        return self.forms.get(name) if name in self.plan.recipes else None
 
     def unused(self) -> None:
         """Warns of phases that no recipe runs, where all recipes of the cell are here and sound."""

@@ -37,6 +37,7 @@ Kind = Literal[
     "repeat",
     "ask",
     "do",
+    "include",
     "record",
     "let",
     "alarm",
@@ -160,9 +161,18 @@ class Let(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+class Operation(msgspec.Struct, frozen=True):
+    """Another recipe as an operation of this one: its steps, and what its parameters (by their variables) are."""
+
+    name: str
+    block: Block
+    parameters: tuple[tuple[int, "Parameter", Value | Code], ...]
+
+
 class Step(msgspec.Struct, frozen=True):
     """One step. On entry its `set` levels are given (IEC 61131-3 action qualifier S), while it is active its `during`
-    levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands.
+    levels (qualifier N); it ends by what `kind` says, at most `within` cycles later. `line` is where it stands, `file`
+    the recipe's own where it is empty.
 
     `inputs` are the tags that its own expressions read, `condition` the text of what it waits for, `blocks` the
     function blocks of what it asks again and again. After a hold it goes on when `expects` is true; `expected` is its
@@ -189,6 +199,8 @@ class Step(msgspec.Struct, frozen=True):
     record: tuple[Entry, ...] = ()
     let: tuple[Let, ...] = ()
     alarm: Notice | None = None
+    include: Operation | None = None
+    file: str = ""
     inputs: tuple[int, ...] = ()
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()

@@ -21,7 +21,7 @@ LASTING: frozenset[Kind] = frozenset(COMPLETIONS) - {"record", "let"}
 GOES_WITH: dict[str, frozenset[Kind]] = {
     "for": frozenset({"pulse"}),
     "into": frozenset({"first"}),
-    "with": frozenset({"do"}),
+    "with": frozenset({"do", "include"}),
     "steps": frozenset({"repeat"}),
     "within": LASTING,
     "expects": LASTING,
@@ -206,8 +206,11 @@ class Step(Form, frozen=True):
     do: Annotated[str | None, Meta(description="Runs an equipment phase of the cell.", examples=["robot.pick"])] = None
     with_: Annotated[
         dict[str, Expression],
-        Meta(description="The parameters of the phase.", examples=[{"program": 3}]),
+        Meta(description="The parameters of the phase, or of the recipe that is included.", examples=[{"program": 3}]),
     ] = field(name="with", default_factory=dict[str, Node])
+    include: Annotated[
+        str | None, Meta(description="Runs another recipe of the folder as an operation.", examples=["rinse"])
+    ] = None
     record: Annotated[
         dict[str, Expression] | None,
         Meta(description="Values kept in the batch record.", examples=[{"filled": "mixer.level"}]),
@@ -243,7 +246,7 @@ class Step(Form, frozen=True):
         match kind:
             case "set":
                 return f"set {', '.join(self.set or self.during)}"
-            case "until" | "wait" | "do":
+            case "until" | "wait" | "do" | "include":
                 return f"{kind} {self.place(kind).text}"
             case "parallel" | "first" | "record" | "let" | "ramp" | "pulse":
                 return f"{kind} {', '.join(self.place(kind).entries)}"

@@ -14,7 +14,22 @@ from edge.language.binding import Binding, Context
 from edge.language.calls import Memory
 from edge.language.expression import RESERVED, Compiled, Symbol
 from edge.language.guards import interlock
-from edge.language.program import Block, BlockScope, Branch, Code, Entry, Interlock, Let, Notice, Repeat, Run, Step
+from edge.language.operations import arguments
+from edge.language.program import (
+    Block,
+    BlockScope,
+    Branch,
+    Code,
+    Entry,
+    Interlock,
+    Let,
+    Notice,
+    Operation,
+    Parameter,
+    Repeat,
+    Run,
+    Step,
+)
 from edge.language.questions import prompt
 from edge.language.ramps import ramps
 from edge.language.recipe import Kind
@@ -31,11 +46,21 @@ class Made(msgspec.Struct, frozen=True):
     reads: tuple[tuple[Node, Compiled], ...]
 
 
+class Included(msgspec.Struct, frozen=True):
+    """A recipe that a step includes, to be compiled there; its parameters are the variables from `first` on."""
+
+    form: recipe.RecipeFile
+    compiler: "Compiler"
+    parameters: tuple[Parameter, ...]
+    first: int
+
+
 class Compiler(Binding):
     """Compiles the steps of one recipe against its cell and phases.
 
     `made` has the steps by index, in the order of the file; where problems were found they may lack parts. The first
-    `given` variables are parameters. `interlocks` are those that were compiled.
+    `given` variables are parameters. `interlocks` are those that were compiled, `included` the recipes by the `id` of
+    the step's form that includes them, `file` where another recipe than this stands.
     """
 
     def __init__(self, context: Context, given: int, problems: Problems) -> None:
@@ -46,6 +71,8 @@ class Compiler(Binding):
         self.interlocks: list[Interlock] = []
         self.made: dict[int, Made] = {}
         self._phases = {phase.name: index for index, phase in enumerate(self.plan.phases)}
+        self.included: dict[int, Included] = {}
+        self.file = ""
         self._count = 0
         self._handler = ""
         self._kinds: dict[Kind, Callable[[recipe.Step], dict[str, Any]]] = {
@@ -60,6 +87,7 @@ class Compiler(Binding):
             "repeat": self._repeat,
             "ask": self._ask,
             "do": self._do,
+            "include": self._include,
             "record": self._record,
             "let": self._let,
             "alarm": self._alarm,
@@ -89,11 +117,13 @@ class Compiler(Binding):
         kind = self._kind(form)
         levels = {"set": self.levels(form, "set", form.set), "during": self.levels(form, "during", form.during)}
         parts = self._kinds[kind](form)
+        inner: tuple[int, ...] = parts.pop("guards", ())
         step = Step(
             index=index,
             name=form.name or form.title(kind),
             kind=kind,
             line=form.node.place.line,
+            file=self.file,
             on_timeout=form.on_timeout or "hold",
             within=self._within(kind, form),
             **self._expects(form),
@@ -103,7 +133,7 @@ class Compiler(Binding):
         tags = sorted({tag for _, compiled in self.reads for tag in compiled.tags})
         reads = tuple(self.reads)
         blocks = tuple(block for _, compiled in reads for block in compiled.blocks if block.scope == "step")
-        guards = self.guard(form.interlocks)
+        guards = (*self.guard(form.interlocks), *inner)
         step = msgspec.structs.replace(step, inputs=tuple(tags), blocks=blocks, interlocks=guards)
         self.made[index] = Made(step, form, reads)
         self.reads = outer
@@ -395,6 +425,24 @@ class Compiler(Binding):
         ]
         return {"do": Run(index, tuple(levels)), "condition": f"{name} done"}
 
+    def _include(self, form: recipe.Step) -> dict[str, Any]:
+        """The steps of another recipe, compiled in its own names; its interlocks count while the step is active."""
+        one = self.included.get(id(form))
+        if one is None:
+            return {"condition": form.include or ""}
+        inner = one.compiler
+        for device in sorted(set(inner.owned) - set(self.owned)):
+            self.owns(device, form.place("include"))
+        values = arguments(self, form, one.parameters, one.first)
+        inner.memory, inner.blocks, inner.interlocks, inner.made = self.memory, self.blocks, self.interlocks, self.made
+        inner._count = self._count
+        guards, block = inner.guard(one.form.interlocks), inner.block(one.form.steps)
+        self._count = inner._count
+        self.used |= inner.used
+        self.ages |= inner.ages
+        operation = Operation(form.name or one.form.recipe, block, values)
+        return {"include": operation, "guards": guards, "condition": one.form.recipe}
+
     def _record(self, form: recipe.Step) -> dict[str, Any]:
         entries: list[Entry] = []
         for name, node in (form.record or {}).items():
@@ -467,6 +515,7 @@ _ENDS: dict[Kind, str] = {
     "repeat": "repeats",
     "ask": "asks",
     "do": "runs a phase",
+    "include": "includes a recipe",
     "record": "records",
     "let": "sets variables",
     "alarm": "raises an alarm",

@@ -70,7 +70,7 @@ def _story(failure: Failure, recipe_file: str, problems: Problems, *, color: boo
     problem = Problem(place.file, place.line, place.column, "error", "failed", failure.message, length=place.length)
     cause = f" ({failure.cause})" if failure.cause and failure.state != "running" else ""
     lines = [f"at {failure.seconds:.2f} s, {failure.state}{cause}"]
-    lines += [f"  in step {name}, {recipe_file}:{line}" for name, line in failure.steps]
+    lines += [f"  in step {name}, {place}" for name, place in failure.steps]
     width = max((len(one.tag) for one in failure.tags), default=0)
     lines += [f"    {one.tag:{width}}  {_tag(one)}" for one in failure.tags]
     return "\n".join([shown(problem, problems.lines(place.file), color=color), *map(safe, lines)])

@@ -46,7 +46,7 @@ class Shown(msgspec.Struct, frozen=True):
 class Failure(msgspec.Struct, frozen=True):
     """What was not as it must be: what the test says and where, after how many seconds, and how things stood then.
 
-    `steps` are those that were active, or the last one: name, and line in the recipe's file.
+    `steps` are those that were active, or the last one: name, and where it stands.
     """
 
     message: str
@@ -54,7 +54,7 @@ class Failure(msgspec.Struct, frozen=True):
     seconds: float
     state: str
     cause: str
-    steps: tuple[tuple[str, int], ...]
+    steps: tuple[tuple[str, str], ...]
     tags: tuple[Shown, ...]
 
 
@@ -360,7 +360,7 @@ class _Run:
             self.now * self.scan_s,
             self.state if self.site.powered else f"{self.state}, edge without power",
             self.cause,
-            tuple((step.name, step.line) for step in steps),
+            tuple((step.name, f"{step.file or self.recipe.file}:{step.line}") for step in steps),
             tuple(Shown(known[tag].name, known[tag].unit, self.site.truth[tag], seen[tag]) for tag in tags),
         )
 

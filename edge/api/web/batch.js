@@ -6,7 +6,7 @@ import { checkNumber, NumberField, TextField } from '/web/fields.js';
 
 const COMMANDS = ['hold', 'restart', 'pause', 'resume', 'stop', 'abort', 'reset'];
 const ASKED_FIRST = { stop: ['stopTitle', 'stopText'], abort: ['abortTitle', 'abortText'] };
-const CONTAINERS = new Set(['parallel', 'first', 'choose', 'repeat']);
+const CONTAINERS = new Set(['parallel', 'first', 'choose', 'repeat', 'include']);
 
 export function Batch({ id, batch, recipe, tags }) {
   const desk = useDesk();
