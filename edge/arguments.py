@@ -66,6 +66,7 @@ def parser() -> Parser:
     _add_browse(commands)
     _add_batches(commands)
     _add_schema(commands)
+    _add_lsp(commands)
     return edge
 
 
@@ -320,6 +321,18 @@ def _add_batches(commands: "_Commands[Parser]") -> None:
         )
         _add_format(command)
         _add_state(command)
+
+
+def _add_lsp(commands: "_Commands[Parser]") -> None:
+    _add(
+        commands,
+        "lsp",
+        "a language server, which an editor starts",
+        """
+        Speaks the Language Server Protocol over standard input and output: the problems of cells, recipes, tests and
+        plants as you type, completion, hovers, and go to definition. docs/editor.md says how an editor starts it.
+        """,
+    )
 
 
 def _add_schema(commands: "_Commands[Parser]") -> None:

@@ -147,6 +147,12 @@ def _tags(chosen: argparse.Namespace) -> int:
     return technician.run(look, state_directory(chosen.state, cell))
 
 
+def _lsp(_chosen: argparse.Namespace) -> int:
+    from edge import lsp
+
+    return lsp.run()
+
+
 def _reload(chosen: argparse.Namespace) -> int:
     from edge import reload
 
@@ -260,6 +266,7 @@ _COMMANDS = {
     "tags": _tags,
     "browse": _browse,
     "reload": _reload,
+    "lsp": _lsp,
     "batches": _batches,
     "batch": _batch,
     "schema": _schema,

@@ -152,6 +152,24 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
     return checked
 
 
+def check_file(path: Path, problems: Problems) -> None:
+    """Checks one file of a cell's folder, of which the text may be in `problems.given`; a cell with all beside it."""
+    cell = path.parent / CELL
+    if path.name == CELL:
+        check([cell], problems)
+        return
+    workshop = _open(cell, problems, runs=False)
+    if workshop is None:
+        source.load(path, problems)
+    elif path.name == PLANT:
+        with suppress(LookupError):
+            load_plant(workshop.file.cell, problems, path)
+    elif _is_test(path):
+        workshop.test(path)
+    else:
+        workshop.add(path)
+
+
 def _is_folder(path: Path) -> bool:
     """False too where nobody may look; who opens it then says so."""
     try:

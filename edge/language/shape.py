@@ -408,3 +408,49 @@ def _object(shape: inspect.StructType, definitions: dict[str, Any]) -> dict[str,
         "required": [key for key, field in fields.items() if field.required],
         "additionalProperties": False,
     }
+
+
+def inner(kind: inspect.Type, key: str) -> inspect.Type | None:
+    """What stands below a key of what this type reads; None where that has no such key."""
+    match plain(kind):
+        case inspect.StructType() as struct:
+            field = _fields(struct).get(key)
+            return None if field is None else field.type
+        case inspect.DictType(value_type=value):
+            return value
+        case _:
+            return None
+
+
+def plain(kind: inspect.Type) -> inspect.Type:
+    """The type of one thing: less what is said about it, as an item of its list, the map where text may stand too."""
+    match kind:
+        case inspect.Metadata(type=inside):
+            return kind if _own_reader(kind) else plain(inside)
+        case inspect.ListType(item_type=item) | inspect.VarTupleType(item_type=item):
+            return plain(item)
+        case inspect.UnionType(types=kinds):
+            members = [plain(member) for member in kinds if not isinstance(member, inspect.NoneType)]
+            return next((one for one in members if isinstance(one, inspect.StructType)), members[0])
+        case _:
+            return kind
+
+
+def root(shape: type[Form]) -> inspect.Type:
+    """The type that reads a whole file."""
+    return _shape(shape)
+
+
+def described(kind: inspect.Type) -> dict[str, str]:
+    """The keys of a map that this type reads, each with its description."""
+    struct = plain(kind)
+    return (
+        {key: about(field.type) for key, field in _fields(struct).items()}
+        if isinstance(struct, inspect.StructType)
+        else {}
+    )
+
+
+def about(kind: inspect.Type) -> str:
+    """The description of what this type reads."""
+    return str(_words(kind).get("description", "")) if isinstance(kind, inspect.Metadata) else ""

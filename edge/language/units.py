@@ -143,6 +143,12 @@ def _part(text: str, position: int) -> tuple[Unit, int]:
     return Unit(text, tuple(exponent * e for e in unit.dimension), unit.factor**exponent), power.end()
 
 
+def names() -> list[str]:
+    """The units that one writes, those with the prefixes and quotients that plants use among them."""
+    usual = ("mL", "mm", "kg", "ms", "kPa", "mbar", "kW", "kN", "kHz", "mm/s", "m/s", "L/min", "L/h", "m3/h", "kg/h")
+    return sorted({*_METRIC, *_OTHER, *usual}, key=str.casefold)
+
+
 def is_unit(text: str) -> bool:
     """Whether a text is a unit."""
     try:
