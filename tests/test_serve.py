@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -189,6 +190,45 @@ def test_tags_go_through_the_daemon_and_respect_the_owner(cell) -> None:
     batch = daemon.start("rinse-and-fill", volume=8)
     refused = edge("tags", BOTTLING, *options, "--set", "mixer.inlet=true")
     assert refused.returncode == 1 and f"belongs to batch {batch}" in refused.stderr
+
+
+def test_a_changed_recipe_is_the_next_version_and_a_killed_loop_keeps_each_batch_in_its_own(tmp_path: Path) -> None:
+    folder = shutil.copytree(BOTTLING.parent, tmp_path / "line")
+    recipe = folder / "rinse-and-fill.yaml"
+    text = recipe.read_text()
+    with (
+        running(Plcs(tmp_path, folder / "cell.yaml")) as plcs,
+        running(Served(tmp_path, folder / "cell.yaml", "--endpoints", plcs.endpoints)) as daemon,
+    ):
+        batch = daemon.start("rinse-and-fill", volume=8)
+        daemon.await_step(batch, "Rinse")
+        first = daemon.state()["recipes"]["rinse-and-fill"]["hash"]
+        where = ("--state", daemon.state_dir, "--by", "Amina")
+
+        recipe.write_text(text.replace("name: Rinse", "name: Rinse, rinsed"))
+        reloaded = edge("reload", folder, *where)
+        assert reloaded.returncode == 0 and "rinse-and-fill: version" in reloaded.stdout, reloaded.stderr
+        second = daemon.state()["recipes"]["rinse-and-fill"]["hash"]
+        assert second != first and daemon.batch(batch)["hash"] == first
+        assert edge("reload", folder, *where).stdout == "no recipe has changed\n"
+
+        recipe.write_text(text.replace("name: Rinse", "nmae: Rinse"))
+        refused = edge("reload", folder, *where)
+        assert refused.returncode == 1 and "did you mean `name`?" in refused.stderr and "^" in refused.stderr
+        state = daemon.state()
+        assert state["recipes"]["rinse-and-fill"]["hash"] == second
+        assert state["reloaded"]["by"] == "Amina" and state["reloaded"]["problems"][0]["code"] == "unknown-key"
+
+        os.kill(descendants(daemon.pid)["edge-loop"], signal.SIGKILL)
+        held = daemon.await_state(batch, "held")
+        assert held["hash"] == first and daemon.state()["recipes"]["rinse-and-fill"]["hash"] == second
+        daemon.post(f"/api/batches/{batch}/restart", {})
+        answer(daemon, batch)
+        daemon.await_state(batch, "complete")
+        listed = json.loads(edge("batches", "--state", daemon.state_dir, "--format", "json").stdout)
+        assert [one["version"] for one in listed] == [1]
+        versions = [one for one in daemon.get("/api/versions") if one["recipe"] == "rinse-and-fill"]
+        assert [(one["version"], one["by"]) for one in versions] == [(1, "edge"), (2, "Amina")]
 
 
 def test_a_second_daemon_on_the_same_state_says_who_runs(cell) -> None:

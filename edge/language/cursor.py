@@ -1,4 +1,4 @@
-"""Where a cursor stands in a file that is being written, be it sound or not: the keys around it, by indentation alone."""
+"""Where a cursor stands in a file that is being written, be it sound or not: the keys around it, by indentation."""
 
 import re
 from collections.abc import Sequence
