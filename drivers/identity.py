@@ -7,6 +7,7 @@ import socket
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -22,8 +23,10 @@ VALID_UNTIL = datetime(2049, 12, 31, tzinfo=UTC)
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a password is kept: `{credential: NAME}` (systemd's LoadCredential) or `{file: PATH}`."""
 
-    credential: str | None = None
-    file: File | None = None
+    credential: Annotated[
+        str | None, msgspec.Meta(description="The name of a systemd credential.", examples=["robot-password"])
+    ] = None
+    file: Annotated[File | None, msgspec.Meta(description="A file that only edge's user may read.")] = None
 
     def __post_init__(self) -> None:
         if (self.credential is None) == (self.file is None):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
 from drivers import identity, opcua_codec, opcua_wire
 from drivers.driver import MAX_AGE_S, DeviceError, File
@@ -85,17 +86,32 @@ class OpcUaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cell or endpoints file these paths, and that of the password, are relative to that file.
     """
 
-    url: str
-    security: Literal["None", "Basic256Sha256", "Basic256Sha256/Sign", "Basic256Sha256/SignAndEncrypt"] = "None"
-    user: str | None = None
-    password: Secret | str | None = None
-    password_in_clear: bool = False
-    trust: File | None = None
-    certificate: File | None = None
-    key: File | None = None
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=60, extra={"unit": "s"})] = 1.0
-    batch: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
-    reading: Literal["poll", "subscribe"] = msgspec.field(default="poll", name="mode")
+    url: Annotated[str, Meta(description="Its address.", examples=["opc.tcp://192.168.10.13:4840"])]
+    security: Annotated[
+        Literal["None", "Basic256Sha256", "Basic256Sha256/Sign", "Basic256Sha256/SignAndEncrypt"],
+        Meta(description="How messages are signed and encrypted."),
+    ] = "None"
+    user: Annotated[str | None, Meta(description="The user's name at the server.", examples=["edge"])] = None
+    password: Annotated[
+        Secret | str | None,
+        Meta(
+            description="Where the password is kept; never the password.", examples=[{"credential": "robot-password"}]
+        ),
+    ] = None
+    password_in_clear: Annotated[bool, Meta(description="true: it may go over a line without encryption.")] = False
+    trust: Annotated[
+        File | None, Meta(description="The server's certificate; no other server is spoken to.", examples=["robot.pem"])
+    ] = None
+    certificate: Annotated[File | None, Meta(description="edge's own certificate; made by itself if left out.")] = None
+    key: Annotated[File | None, Meta(description="The key of that certificate.")] = None
+    timeout: Annotated[
+        float, Meta(gt=0, le=60, description="How long to wait for an answer, in s.", extra={"unit": "s"})
+    ] = 1.0
+    batch: Annotated[int, Meta(ge=1, le=10_000, description="Nodes in one request.")] = 100
+    reading: Annotated[
+        Literal["poll", "subscribe"],
+        Meta(description="poll: every node is read at each scan; subscribe: the server tells what has changed."),
+    ] = msgspec.field(default="poll", name="mode")
     every: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] = 0.1  # these two are keys of every device
     max_age: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "s"})] | None = None
 

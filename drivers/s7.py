@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from drivers import s7_codec as s7
 from drivers.blocks import Runs
@@ -87,15 +88,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     grants as many; `auto` finds out how many it stands. `delay`: the least time from an answer to the next job, in s.
     """
 
-    host: str
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 102
-    rack: Annotated[int, msgspec.Meta(ge=0, le=7)] = 0
-    slot: Annotated[int, msgspec.Meta(ge=0, le=31)] = 1
-    timeout: Annotated[float, msgspec.Meta(ge=0.01, le=60, extra={"unit": "s"})] = 1.0
-    pdu: Annotated[int, msgspec.Meta(ge=240, le=960)] = 480
-    gap: Annotated[int, msgspec.Meta(ge=0, le=200)] = 0
-    depth: Annotated[int, msgspec.Meta(ge=1, le=MOST_JOBS)] | Literal["auto"] = 1
-    delay: Annotated[float, msgspec.Meta(ge=0, le=10, extra={"unit": "s"})] = 0.0
+    host: Annotated[str, Meta(description="Its address.", examples=["192.168.10.11"])]
+    port: Annotated[int, Meta(ge=1, le=65535, description="Its TCP port.")] = 102
+    rack: Annotated[int, Meta(ge=0, le=7, description="The CPU's rack.")] = 0
+    slot: Annotated[
+        int, Meta(ge=0, le=31, description="The CPU's slot: 1 of an S7-1200 or 1500, 2 of an S7-300.", examples=[1, 2])
+    ] = 1
+    timeout: Annotated[
+        float, Meta(ge=0.01, le=60, description="How long to wait for an answer, in s.", extra={"unit": "s"})
+    ] = 1.0
+    pdu: Annotated[int, Meta(ge=240, le=960, description="Bytes of a message to ask for; the PLC may grant less.")] = (
+        480
+    )
+    gap: Annotated[int, Meta(ge=0, le=200, description="Bytes that no tag needs, and that may be read along.")] = 0
+    depth: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_JOBS)] | Literal["auto"],
+        Meta(description="Jobs that may be on their way at a time; auto finds out how many."),
+    ] = 1
+    delay: Annotated[
+        float,
+        Meta(ge=0, le=10, description="Least time between an answer and the next job, in s.", extra={"unit": "s"}),
+    ] = 0.0
 
 
 class S7Driver:
