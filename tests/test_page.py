@@ -440,3 +440,27 @@ def test_two_pages_see_the_same(visit, served):
     state(other, "running")
     other.locator("[data-command=hold]").click()
     state(one, "held")
+
+
+def test_a_step_is_confirmed_and_an_output_is_set_by_hand(visit, served):
+    page = visit("fr")
+    batch = served.start_batch("rinse-and-fill", volume=10)
+    card = page.locator(f"[data-batch='{batch}']")
+    card.locator("button[data-mode='semi-automatic']").click()
+    served.loop.put(mixer__level=12.0)
+    confirm = card.locator("[data-confirm]").first
+    confirm.wait_for()
+    waits = served.batch(batch)["waits"]
+    assert waits[0]["name"] in confirm.inner_text()
+    confirm.click()
+    wait_for(lambda: served.batch(batch)["waits"] != waits, "the step begun")
+    card.locator("button[data-mode='manual']").click()
+    state(page, "held")
+    card.locator("[data-output='mixer.inlet'] [data-value='true']").click()
+    wait_for(lambda: served.get("/api/state")["tags"]["mixer.inlet"]["level"] is True, "the level by hand")
+    speed = card.locator("[data-output='mixer.agitator']")
+    speed.locator("input").fill("301")
+    speed.locator("button").click()
+    speed.locator("[data-wrong='yes']").wait_for()
+    card.locator("button[data-mode='automatic']").click()
+    wait_for(lambda: served.get("/api/state")["tags"]["mixer.inlet"]["level"] is False, "the end of manual mode")

@@ -3,6 +3,7 @@
 import { html, useState } from '/web/vendor/preact.js';
 import { Confirm, Fault, Icon, Ltr, Quantity, StateMark, Tag, Time, useDesk } from '/web/parts.js';
 import { checkNumber, NumberField, TextField } from '/web/fields.js';
+import { Modes } from '/web/modes.js';
 
 const COMMANDS = ['hold', 'restart', 'pause', 'resume', 'stop', 'abort', 'reset'];
 const ASKED_FIRST = { stop: ['stopTitle', 'stopText'], abort: ['abortTitle', 'abortText'] };
@@ -60,6 +61,7 @@ export function Batch({ id, batch, recipe, tags }) {
       )}
     </div>
     <${Fault} error=${error} />
+    <${Modes} id=${id} batch=${batch} recipe=${recipe} />
     <div class="facts">
       <${Facts} title=${t.parameters} facts=${parameterFacts(desk, batch, recipe)} />
       <${Facts} title=${t.recorded} facts=${batch.recorded.map((one) => [one.name, one.value, one.unit])} />

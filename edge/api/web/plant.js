@@ -101,6 +101,7 @@ function Entry({ entry, recipes }) {
   if (entry.type === 'batch-started') words.recipe = apart(desk.say(recipes[entry.recipe]?.title) || entry.recipe);
   if ('value' in entry) words.value = apart(valueText(desk, entry.value));
   if ('how' in entry) words.how = t.how[entry.how];
+  if (entry.type === 'mode') words.mode = t.modes[entry.mode];
   const arrow = desk.dir === 'rtl' ? '←' : '→';
   const text =
     entry.type === 'state'
