@@ -10,12 +10,9 @@ from edge.language.report import report
 from edge.language.source import Problems
 
 RECIPES = Path(__file__).parent.parent / "recipes"
-CLEAN, RESIN, STACK, ROBOT = (
-    "cip-skid/clean-tank1.yaml",
-    "reactor/resin.yaml",
-    "palletising/palletise.yaml",
-    "palletising/cell.yaml",
-)
+CLEAN, SKID = "cip-skid/clean-tank1.yaml", "cip-skid/cell.yaml"
+RESIN, REACTOR = "reactor/resin.yaml", "reactor/cell.yaml"
+STACK, ROBOT = "palletising/palletise.yaml", "palletising/cell.yaml"
 
 MISTAKES = {
     "a tag misspelled": (
@@ -55,7 +52,7 @@ MISTAKES = {
         "does not use the unit `tank2` | add `tank2` to `uses`",
     ),
     "a trip that the sensor cannot reach": (
-        CLEAN,
+        SKID,
         "when: skid.supply_temperature > 95 degC",
         "when: skid.supply_temperature > 195 degC",
         "is never true: `skid.supply_temperature` is from 0 to 150 degC | check the value, or the range of the tag",
@@ -104,6 +101,36 @@ MISTAKES = {
         "",
         "this text is missing in fr | other texts of the recipe have it",
     ),
+    "a priority of another system": (
+        SKID,
+        "priority: critical",
+        "priority: urgent",
+        "expected one of `critical`, `high`, `low`, `medium`, found `urgent`",
+    ),
+    "a delay without its unit": (
+        SKID,
+        "settle: 5 s # a pump",
+        "settle: 5 # a pump",
+        "5 has no time unit | did you mean 5 s?",
+    ),
+    "a clear that means the trip": (
+        SKID,
+        "clears: skid.supply_temperature < 80 degC",
+        "clears: skid.supply_temperature < 80 bar",
+        "`80 bar` is a pressure | give it in degC",
+    ),
+    "a permissive of a device in a group": (
+        REACTOR,
+        "permissives:\n  reactor:",
+        "permissives:\n  plc:",
+        "no unit `plc` | write `reactor`",
+    ),
+    "a lot number that is a number": (
+        RESIN,
+        "lot: {type: text, identify: lot",
+        "lot: {type: number, identify: lot",
+        "a lot number is a text; this is a number | text",
+    ),
     "an amount where a rate is meant": (
         RESIN,
         "{plc.dosing: dosing_rate}",
@@ -124,7 +151,7 @@ MISTAKES = {
         "no unit `plc` | it is a device of the unit `reactor`: write `reactor`",
     ),
     "a name with a hyphen": (RESIN, "  hold_time:", "  hold-time:", "`hold-time` cannot be a name | write `hold_time`"),
-    "and, as in C": (RESIN, "kg/min and plc", "kg/min & plc", "`&` means nothing here | write `and`"),
+    "and, as in C": (REACTOR, "kg/min and plc", "kg/min & plc", "`&` means nothing here | write `and`"),
     "less or equal, turned around": (RESIN, "temperature <= 35", "temperature =< 35", "`=` means nothing | write `<=`"),
     "comparisons in a chain": (
         RESIN,

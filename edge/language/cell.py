@@ -7,6 +7,7 @@ import msgspec
 
 from drivers.driver import MAX_AGE_S, Point
 from drivers.value import DataType, Scale, Value, to_raw
+from edge.language.source import Node, Problems, suggest, tick
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -79,6 +80,16 @@ class Cell(msgspec.Struct, frozen=True):
             if tag.name == name:
                 return tag
         raise KeyError(name)
+
+
+def unknown_unit(cell: Cell, name: str, node: Node, problems: Problems) -> None:
+    """Reports a unit that the cell does not have; the hint says where a device was meant that is in a group."""
+    device = next((one.index for one in cell.devices if one.name == name), None)
+    group = next((unit for unit, devices in cell.units.items() if device in devices), None)
+    hint = suggest(name, cell.units) or f"the units are {', '.join(cell.units) or 'none'}"
+    if group is not None:
+        hint = f"it is a device of the unit `{group}`: write `{group}`"
+    problems.error(node, "unknown-unit", f"no unit {tick(name)}", hint)
 
 
 MOST_BEATS = 32767

@@ -12,7 +12,7 @@ from drivers import driver
 from drivers.driver import AddressError, Driver
 from drivers.value import TYPES, Scale, Value, parse_type, to_raw
 from edge.language import rules, shape, source, units
-from edge.language.cell import MAX_AGE_NS, Cell, Device, Tag, beats, outside, whole
+from edge.language.cell import MAX_AGE_NS, Cell, Device, Tag, beats, outside, unknown_unit, whole
 from edge.language.equipment import PhaseCheck, PhaseForm, with_edges
 from edge.language.shape import FAILED, Form, Name, Range, Seconds
 from edge.language.source import Node, Problems, suggest, tick
@@ -258,7 +258,7 @@ class _Loading:
         if unit in cell.units:
             return PhaseCheck(name, form, cell, self.tags, self.broken, self.problems).sound()
         if unit not in self.broken:
-            self._unknown(self.form.place("phases").entries[name].key, "unit", unit, cell.units)
+            unknown_unit(cell, unit, self.form.place("phases").entries[name].key, self.problems)
         return False
 
 

@@ -1,11 +1,11 @@
 """Interlocks, alarms and permissives of cells and recipes, compiled: what is watched beside the steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from edge.language import recipe, rules, units
 from edge.language.binding import Binding
-from edge.language.cell import Tag
+from edge.language.cell import Tag, unknown_unit
 from edge.language.cell_file import CellForm
 from edge.language.expression import Compiled
 from edge.language.program import Alarm, CellInterlock, Interlock, Permissive
@@ -72,7 +72,7 @@ class CellGuards:
         found: dict[str, tuple[Permissive, ...]] = {}
         for unit, forms in self.form.permissives.items():
             if unit not in self.units and unit not in self.binding.broken:
-                self._unknown(self.form.place("permissives").entries[unit].key, "unit", unit, self.units)
+                unknown_unit(self.cell, unit, self.form.place("permissives").entries[unit].key, self.problems)
             found[unit] = permissives(self.binding, forms, 0)
         return found
 
@@ -81,7 +81,7 @@ class CellGuards:
         units = form.units or ()
         for name, node in zip(units, form.place("units").items, strict=False):
             if name not in self.units and name not in self.binding.broken:
-                self._unknown(node, "unit", name, self.units)
+                unknown_unit(self.cell, name, node, self.problems)
         outputs = {name: self._output(name, node) for name, node in _listed(form.block, form.place("block"))}
         if watch is None:
             return None
@@ -101,15 +101,12 @@ class CellGuards:
     def _output(self, name: str, node: Node) -> Tag | None:
         tag = self.tags.get(name)
         if tag is None and name not in self.binding.broken:
-            self._unknown(node, "tag", name, self.tags)
+            hint = suggest(name, self.tags) or f"there are {', '.join(self.tags) or 'none'}"
+            self.problems.error(node, "unknown-tag", f"no tag {tick(name)}", hint)
         elif tag is not None and not tag.writable:
             hint = "name outputs: tags with `access: write`"
             self.problems.error(node, "not-writable", f"`{name}` is only read: no hand sets it", hint)
         return tag
-
-    def _unknown(self, node: Node, kind: str, name: str, known: Mapping[str, Any]) -> None:
-        hint = suggest(name, list(known)) or f"there are {', '.join(known) or 'none'}"
-        self.problems.error(node, f"unknown-{kind}", f"no {kind} {tick(name)}", hint)
 
 
 def translated(said: Iterable[tuple[Node, dict[str, str]]], where: str, problems: Problems) -> None:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from edge.language import recipe, shape, source, units
 from edge.language.binding import Context, Written
+from edge.language.cell import unknown_unit
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
 from edge.language.guards import permissives, translated
@@ -144,12 +145,7 @@ class Master:
             if name in units_of:
                 owned.update(units_of[name])
             elif name not in broken:
-                device = next((one for one in self.plan.cell.devices if one.name == name), None)
-                of = [unit for unit, devices in units_of.items() if device is not None and device.index in devices]
-                hint = suggest(name, units_of) or f"the units are {', '.join(units_of)}"
-                if of:
-                    hint = f"it is a device of the unit `{of[0]}`: write `{of[0]}`"
-                self.problems.error(node, "unknown-unit", f"no unit {tick(name)}", hint)
+                unknown_unit(self.plan.cell, name, node, self.problems)
         return owned
 
     # Variables.
@@ -314,7 +310,7 @@ class Master:
         """Warns of parameters and units that nothing uses."""
         read = self.compiler.variables_read
         for index, parameter in enumerate(self.parameters):
-            if index not in read:
+            if index not in read and parameter.identify is None:
                 key = self.form.place("parameters").entries[parameter.name].key
                 self.problems.warning(
                     key, "unused-parameter", f"nothing uses the parameter `{parameter.name}`", "leave it out"
