@@ -161,8 +161,8 @@ MISTAKES = {
     ),
     "a colon forgotten": (
         RESIN,
-        "- when: plc.pressure",
-        "- when plc.pressure",
+        "- when: plc.temperature",
+        "- when plc.temperature",
         "expected `key: value` | colon missing: `when: …`?",
     ),
     "a range upside down": (RESIN, "[0.05, 300]", "[300, 0.05]", "from 300 to 0.05 | the lowest value comes first"),
