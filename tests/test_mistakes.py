@@ -12,6 +12,7 @@ from edge.language.source import Problems
 RECIPES = Path(__file__).parent.parent / "recipes"
 CLEAN, SKID = "cip-skid/clean-tank1.yaml", "cip-skid/cell.yaml"
 RESIN, REACTOR = "reactor/resin.yaml", "reactor/cell.yaml"
+ESTER, SALT = "reactor/ester.yaml", "reactor/salt.yaml"
 STACK, ROBOT = "palletising/palletise.yaml", "palletising/cell.yaml"
 
 MISTAKES = {
@@ -129,7 +130,7 @@ MISTAKES = {
         RESIN,
         "lot: {type: text, identify: lot",
         "lot: {type: number, identify: lot",
-        "a lot number is a text; this is a number | text",
+        "the lot number is a text; this is a number | text",
     ),
     "an amount where a rate is meant": (
         RESIN,
@@ -220,6 +221,98 @@ MISTAKES = {
         "type: float32, unit: kPa",
         "type: real, unit: kPa",
         "`real` | did you mean `float32`?",
+    ),
+    "a ramp without a rate": (
+        RESIN,
+        "{to: 15 degC, rate: warming}",
+        "{to: 15 degC}",
+        "`rate` is missing here | such as `rate: 2 K/min`",
+    ),
+    "a ramp that is only a value": (
+        RESIN,
+        "ramp: {thermostat.setpoint: {to: 15 degC, rate: warming}}",
+        "ramp: {thermostat.setpoint: 15 degC}",
+        "expected keys with values, found `15 degC` | write `{to: 80 degC, rate: 2 K/min}`",
+    ),
+    "a rate that is no rate": (
+        RESIN,
+        "{to: 15 degC, rate: warming}",
+        "{to: 15 degC, rate: 2 K}",
+        "a rate of temperature, is expected | divide it by a time",
+    ),
+    "a rate that may be nothing": (
+        RESIN,
+        "range: [0.2, 300]",
+        "range: [0, 300]",
+        "it would never arrive | narrow the `range`",
+    ),
+    "a ramp to where the thermostat cannot go": (
+        RESIN,
+        "{to: 15 degC, rate",
+        "{to: -15 degC, rate",
+        "-15 degC is outside the range of `thermostat.setpoint`, -10 to 160 degC",
+    ),
+    "a branch that there is not": (
+        ESTER,
+        'outcome == "late"',
+        'outcome == "lat"',
+        "`outcome` is never `lat` | did you mean `late`?",
+    ),
+    "two branches that drive one valve": (
+        SALT,
+        "ramp: {thermostat.setpoint: {from",
+        "set: {plc.agitator: 100 rpm}\n          ramp: {thermostat.setpoint: {from",
+        "`plc.agitator` | other branch",
+    ),
+    "a loop over a list without the list": (
+        SALT,
+        "{each: share, of: [40 %, 25 %, 20 %, 10 %, 5 %]}",
+        "{each: share}",
+        "`of` is missing here | such as `of: [",
+    ),
+    "a mass among shares": (SALT, "25 %, 20", "25 kg, 20", "`25 kg` is a mass; a value in %, a ratio, is expected"),
+    "a pulse without its time": (
+        STACK,
+        "            for: 100 ms\n",
+        "",
+        "`for` is missing here | such as `for: 500 ms`",
+    ),
+    "a default that is never used, since the time limit was forgotten": (
+        STACK,
+        "            within: 2 min\n            on_timeout: continue\n",
+        "",
+        "this answer is never used | add `within: 60 s` and `on_timeout: continue`",
+    ),
+    "an answer that cannot be given": (
+        STACK,
+        'found == "other"',
+        'found == "no"',
+        "`found` is never `no` | it is one of `empty`, `other`",
+    ),
+    "somebody who is not known": (
+        RESIN,
+        "within: 4 h\n    ask:\n",
+        "within: 4 h\n    ask:\n      who: chemist\n",
+        "expected one of `engineer`, `operator`, found `chemist`",
+    ),
+    "an order number with a default": (
+        STACK,
+        "{type: text, identify: order",
+        "{type: text, default: A, identify: order",
+        "the order number is asked for at every start: it has no `default` | leave it out",
+    ),
+    "a gauge pressure": (REACTOR, "1.8 bar", "1.8 barg", "no unit `barg` | did you mean `bar`?"),
+    "a permissive written as an interlock": (
+        REACTOR,
+        "- must: plc.remote",
+        "- when: plc.remote",
+        "no key `when` can stand here | the keys here are `must`",
+    ),
+    "interlocks of a step, misspelled": (
+        RESIN,
+        "    interlocks:\n      # Too",
+        "    interlock:\n      # Too",
+        "no key `interlock` can stand here | did you mean `interlocks`?",
     ),
 }
 """What is edited, where, and what must be said of it: parts of the message and, after `|`, of its hint."""

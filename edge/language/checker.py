@@ -186,9 +186,9 @@ class Checker(ABC):
                 hint = f"did you mean `{value} * {tree.unit}`?"
             elif any(part in self._symbols for part in re.split("[/*]", tree.unit)):
                 hint = "put spaces around `/` and `*` to divide and multiply"
-            else:
+            elif not (hint := str(error).partition(": ")[2]):
                 hint = "a unit stands after its number, without spaces in it: `200 mm/s`"
-            return self._error(tree, "unknown-unit", str(error), hint)
+            return self._error(tree, "unknown-unit", str(error).partition(": ")[0], hint)
         return constant(value, tree, unit, bare=not tree.unit)
 
     def _bool(self, tree: Tree) -> Term:

@@ -184,10 +184,10 @@ class Master:
         key = form.node.entries["identify"].key
         if form.type != "text":
             hint = "give it `type: text`"
-            self.problems.error(key, "not-here", f"a {form.identify} number is a text; this is a {form.type}", hint)
+            self.problems.error(key, "not-here", f"the {form.identify} number is a text; this is a {form.type}", hint)
         for extra in ("default", "choices"):
             if form.has(extra):
-                message = f"a {form.identify} number is asked for at every start: it has no `{extra}`"
+                message = f"the {form.identify} number is asked for at every start: it has no `{extra}`"
                 self.problems.error(form.node.entries[extra].key, "not-here", message, "leave it out")
         first = next(other for other, one in self.form.parameters.items() if one.identify == form.identify)
         if first != name:

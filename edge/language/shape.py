@@ -180,6 +180,12 @@ def _words(shape: inspect.Metadata) -> dict[str, Any]:
     return cast("dict[str, Any]", shape.extra_json_schema or {})
 
 
+def _example(shape: inspect.Type) -> str:
+    """How a value of the type may look, where its Meta has an example that is a plain word."""
+    examples = _words(shape).get("examples", ()) if isinstance(shape, inspect.Metadata) else ()
+    return str(examples[0]) if examples and isinstance(examples[0], str | int | float) else ""
+
+
 def _given(value: Any) -> Any:
     return FAILED if value is None else value
 
@@ -208,7 +214,7 @@ def _values(
     node: Node, shape: inspect.StructType, problems: Problems, beside: Collection[str] = (), *, required: bool
 ) -> dict[str, Any] | None:
     fields = _fields(shape)
-    needed = [key for key, field in fields.items() if field.required] if required else ()
+    needed = {key: _example(field.type) for key, field in fields.items() if field.required} if required else ()
     found = as_map(node, (*beside, *fields) if beside else fields, needed, problems)
     if found is None:
         return None

@@ -328,6 +328,8 @@ KELVIN = Unit("K", _base(4), difference=True)
 """What the difference of two temperatures is in."""
 
 _WORDS = {
+    "barg": "bar",
+    "bara": "bar",
     "celsius": "°C",
     "c°": "°C",
     "fahrenheit": "°F",
