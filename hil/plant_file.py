@@ -171,7 +171,7 @@ class _Wiring:
 
     def _block(self, name: str, node: Node) -> dict[str, Field] | None:
         """Makes the block; its declared fields."""
-        if as_map(node, None, ("model",), self.problems) is None or "model" not in node.entries:
+        if as_map(node, None, {"model": "tank"}, self.problems) is None or "model" not in node.entries:
             return None
         model_name = as_choice(node.entries["model"].value, list(MODELS), self.problems)
         if model_name is None:
@@ -179,7 +179,7 @@ class _Wiring:
         model = MODELS[model_name]
         declared = fields(model)
         parameters = {key: field for key, field in declared.items() if isinstance(field.role, Parameter)}
-        keys = as_map(node, (*_OWN_KEYS, *parameters), (), self.problems) or {}
+        keys = as_map(node, (*_OWN_KEYS, *parameters), {}, self.problems) or {}
         values: dict[str, Any] = {}
         for key, field in parameters.items():
             if key in keys and (value := self._parameter(field, keys[key])) is not None:
@@ -193,7 +193,7 @@ class _Wiring:
         if field.type is float:
             return self._amount(field, node)
         durations: dict[int, float] = {}
-        for key, entry in (as_map(node, None, (), self.problems) or {}).items():
+        for key, entry in (as_map(node, None, {}, self.problems) or {}).items():
             number = as_integer(node.entries[key].key, self.problems, low=1)
             amount = self._amount(field, entry)
             if number is not None and amount is not None:
@@ -219,7 +219,7 @@ class _Wiring:
         other = {Input: "an output", Output: "an input"}[kind]
         if node is None:
             return
-        for key, value in (as_map(node, None, (), self.problems) or {}).items():
+        for key, value in (as_map(node, None, {}, self.problems) or {}).items():
             place = node.entries[key].key
             if key in ports:
                 yield ports[key], value

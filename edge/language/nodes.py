@@ -91,9 +91,9 @@ def as_list(node: Node, problems: Problems) -> list[Node] | None:
 
 
 def as_map(
-    node: Node, allowed: Collection[str] | None, required: Collection[str] | Mapping[str, str], problems: Problems
+    node: Node, allowed: Collection[str] | None, required: Mapping[str, str], problems: Problems
 ) -> dict[str, Node] | None:
-    """The values of a map by key. `allowed` None: any key may stand in it. `required` may have an example for each key.
+    """The values of a map by key. `allowed` None: any key may stand in it. `required` keys have an example, or "".
 
     An unknown key and a missing one are reported, and are not in what is given: the rest can still be checked.
     """
@@ -102,7 +102,7 @@ def as_map(
         hint = (
             f"a space is missing: {tick(f'{gap[1]}: {gap[2]}')}" if gap else "write `{…}`, or lines with `key: value`"
         )
-        if not gap and isinstance(required, Mapping) and required and all(required.values()):
+        if not gap and required and all(required.values()):
             hint = f"write `{{{', '.join(f'{key}: {example}' for key, example in required.items())}}}`"
         return problems.error(node, "not-a-map", f"expected keys with values, {_found(node)}", hint)
     values: dict[str, Node] = {}
@@ -112,9 +112,8 @@ def as_map(
             continue
         hint = suggest(key, allowed) or f"the keys here are {', '.join(f'`{name}`' for name in allowed)}"
         problems.error(entry.key, "unknown-key", f"no key {tick(key)} can stand here", hint)
-    for key in required:
+    for key, example in required.items():
         if key not in values:
-            example = required[key] if isinstance(required, Mapping) else ""
             hint = f"such as `{key}: {example}`" if example else ""
             problems.error(node, "missing-key", f"`{key}` is missing here", hint)
     return values

@@ -63,7 +63,7 @@ def read_expression(node: Node, problems: Problems) -> Any:
 
 def read_map(node: Node, problems: Problems) -> Any:
     """The node of a map as it is, to be read when more is known; FAILED where it is no map."""
-    return FAILED if as_map(node, None, (), problems) is None else node
+    return FAILED if as_map(node, None, {}, problems) is None else node
 
 
 Seconds = Annotated[
@@ -214,7 +214,7 @@ def _values(
     node: Node, shape: inspect.StructType, problems: Problems, beside: Collection[str] = (), *, required: bool
 ) -> dict[str, Any] | None:
     fields = _fields(shape)
-    needed = {key: _example(field.type) for key, field in fields.items() if field.required} if required else ()
+    needed = {key: _example(field.type) for key, field in fields.items() if field.required} if required else {}
     found = as_map(node, (*beside, *fields) if beside else fields, needed, problems)
     if found is None:
         return None
@@ -244,7 +244,7 @@ def _is_place(shape: inspect.Type) -> bool:
 
 
 def _dict(node: Node, shape: inspect.DictType, problems: Problems) -> Any:
-    if as_map(node, None, (), problems) is None:
+    if as_map(node, None, {}, problems) is None:
         return FAILED
     result: dict[str, Any] = {}
     for entry in node.entries.values():
