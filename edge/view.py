@@ -528,7 +528,7 @@ class View:
 def _calculated(recipe: Recipe) -> dict[str, str]:
     """The variables that steps set without asking, with their units."""
     names = recipe.variables
-    found = {names[let.variable]: let.unit for step in recipe.steps for let in step.let}
+    found = {names[let.variable]: let.unit.name for step in recipe.steps for let in step.let}
     found |= {names[step.into]: "" for step in recipe.steps if step.into is not None}
     loops = [step.repeat for step in recipe.steps if step.repeat is not None]
     return found | {names[loop.each]: loop.unit for loop in loops if loop.each is not None}

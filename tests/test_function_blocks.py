@@ -481,7 +481,7 @@ def test_mistakes(tmp_path: Path, step: str, code: str, words: str) -> None:
     assert words in problem[1]
 
 
-def test_a_phase_and_a_test_have_no_memory(tmp_path: Path) -> None:
+def test_a_phase_has_no_memory(tmp_path: Path) -> None:
     (tmp_path / "cell.yaml").write_text(CELL.replace("running: plc.state == 2", "running: rising(plc.ready)"))
     problems = Problems()
     load_plan(tmp_path / "cell.yaml", problems)

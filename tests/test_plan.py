@@ -242,7 +242,7 @@ steps:
     assert asks[0].answers == ("yes", "no")
     assert (asks[1].unit, asks[1].low, asks[1].high) == ("L", 0, 20)
     assert asks[1].say == {"en": "How much?"}
-    assert [(entry.name, entry.unit) for entry in recipe.steps[-1].record] == [
+    assert [(entry.name, entry.unit.name) for entry in recipe.steps[-1].record] == [
         ("amount", "L"),
         ("lot", ""),
         ("good", ""),

@@ -368,3 +368,29 @@ def test_whatever_happens_a_test_comes_to_the_same_verdict_again(tried, happenin
         outputs = {shown.tag: shown.truth for shown in verdict.failure.tags}
         lost = any(what.startswith(("lost", "slow", "stuck", "cut")) for _, _, what in happenings)
         assert lost or outputs.get("plc.valve", False) is False
+
+
+# --- conditions with memory ------------------------------------------------------------------------------------------
+
+
+def test_conditions_of_a_test_have_a_memory_of_their_own(tried) -> None:
+    recipe = RECIPE.replace("until: plc.level >= volume", "until: stable(plc.level >= volume, 100 ms)")
+    text = """
+    happens:
+      - {when: rising(plc.valve), after: 1 s, command: hold}
+      - {when: falling(plc.valve), after: 1 s, command: restart}
+    expect: [{by: 6 s, that: "stable(plc.level, 500 ms, 0.1 L) and plc.level > 20 L"}]
+    always: ["not stable(plc.valve, 1500 ms)"]
+    ends: {by: 10 s, record: [filled >= volume]}
+"""
+    assert passed(tried(text, recipe))
+    failure = failed(tried(text.replace("1500 ms", "900 ms"), recipe))
+    assert failure.message == "this must always be: not stable(plc.valve, 900 ms)" and 0.9 < failure.seconds < 1.1
+
+
+def test_variables_of_let_are_known_to_a_test(tried) -> None:
+    recipe = RECIPE.replace("steps:\n", "steps:\n  - let: {share: volume / 2, pace: volume / (10 L / 1 s)}\n", 1)
+    text = (
+        "    expect: [{by: 3 s, that: plc.level >= share and pace == 2 s}]\n    ends: {record: [filled >= 2 * share]}\n"
+    )
+    assert passed(tried(text, recipe.replace("record: {filled: plc.level}", "record: {filled: plc.level, pace: pace}")))

@@ -17,6 +17,7 @@ from edge.engine.engine import Engine
 from edge.image import device_of, pack_record
 from edge.language.cell import Cell, Device, Tag
 from edge.language.program import Branch, Entry, Interlock, Level, Parameter, Plan, Prompt, Recipe, Step
+from edge.language.units import parse as unit
 from edge.messages import (
     BOUNDS_S,
     Ack,
@@ -95,7 +96,7 @@ def _fill(scan: Cell) -> Recipe:
                 into=3,
             ),
         ),
-        Step(6, "Record", "record", 19, record=(Entry("filled", lambda values, _: values[0], "L"),)),
+        Step(6, "Record", "record", 19, record=(Entry("filled", lambda values, _: values[0], unit("L")),)),
     )
     overloaded = Interlock(
         when=lambda values, _: None if values[3] is None else values[3] > 40,

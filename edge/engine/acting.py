@@ -70,7 +70,7 @@ class Acting:
         self.steps = recipe.steps
         self.values = state.values
         self.variables = batch.variables
-        self.blocks = FunctionBlocks(plan, recipe, state.values, batch)
+        self.blocks = FunctionBlocks(plan, recipe.blocks, state.values, batch)
         self.emit = emit
         self.faults: list[Fault] = []
         self.mended: list[Fault] = []
@@ -242,7 +242,7 @@ class Acting:
             return False
         for entry, value in zip(step.record, values, strict=True):
             if value is not None:
-                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit))
+                self.emit(Recorded(self.batch.batch, step.index, entry.name, value, entry.unit.name))
         return True
 
     def _let(self, step: Step) -> bool:
@@ -259,7 +259,7 @@ class Acting:
         for let in step.let:
             value, name = variables[let.variable], self.recipe.variables[let.variable]
             if value is not None:
-                self.emit(VariableSet(self.batch.batch, step.index, name, value, let.unit))
+                self.emit(VariableSet(self.batch.batch, step.index, name, value, let.unit.name))
         return True
 
     def _ask(self, step: Step, branch: BranchState) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from drivers.value import Value
 from edge.batch import BatchState, Instance
 from edge.language.arithmetic import MOST
-from edge.language.program import LONGEST_S, BlockScope, Code, FunctionBlock, Plan, Recipe, Values
+from edge.language.program import LONGEST_S, BlockScope, Code, FunctionBlock, Plan, Values
 
 PARTS = 50
 """An average keeps its time in so many parts at most, whatever it is: a cycle each, where they are enough."""
@@ -23,13 +23,13 @@ _ROUNDING = 1e-9
 class FunctionBlocks:
     """The function blocks of one batch; each puts its result among the batch's variables."""
 
-    def __init__(self, plan: Plan, recipe: Recipe, values: Values, batch: BatchState) -> None:
+    def __init__(self, plan: Plan, blocks: Iterable[FunctionBlock], values: Values, batch: BatchState) -> None:
         self.plan = plan
         self.scan_s = plan.cell.scan_ns / 1e9
         self.values = values
         self.batch = batch
         self.variables = batch.variables
-        self.blocks = {block.result: block for block in recipe.blocks}
+        self.blocks = {block.result: block for block in blocks}
 
     def of(self, scope: BlockScope) -> list[FunctionBlock]:
         """Those that belong to the whole batch, or to its interlocks."""

@@ -44,11 +44,11 @@ _AGAIN = "ask it where a condition is asked again and again: `until`, `while`, a
 class Memory:
     """The function blocks of one recipe, as its expressions make them.
 
-    Their results are the variables from `first` on. `tags` is how many the cell has: after their values the engine
-    has their ages.
+    Their results are the variables from `first` on. `tags` is how many the cell has, where their values are followed
+    by their ages; None: they have none.
     """
 
-    def __init__(self, first: int, tags: int) -> None:
+    def __init__(self, first: int, tags: int | None) -> None:
         self.first = first
         self.tags = tags
         self.blocks: list[FunctionBlock] = []
@@ -162,6 +162,9 @@ class Calls(Checker):
         use, tag = self._memory(tree), self._tag(tree, "age")
         if tag is None or use is None:
             return None
+        if use.memory.tags is None:
+            hint = "a recipe test asks the plant, whose values have no age"
+            return self._error(tree, "no-memory", "`age` cannot stand here", hint)
         self.ages.add(tag.index)
         ref = self._loaded("v", use.memory.tags + tag.index)
         return Term(ref, "number", tree, _SECOND, 0, None, certain=True)

@@ -262,8 +262,11 @@ class _Parser:
         if self.token.kind == "operator" and self.token.text == ")":
             return self._take().end
         if self.token.kind == "end":
-            raise SyntaxFault(opened.start, opened.end, "`(` is not closed", "close it with `)`")
+            raise SyntaxFault(opened.start, opened.end, "`(` is not closed", _NOT_CLOSED)
         raise self.no_operator()
+
+
+_NOT_CLOSED = "close it with `)`; inside YAML's `{…}` or `[…]` an expression with a comma must be in quotes"
 
 
 def _number(token: _Token) -> int | float:

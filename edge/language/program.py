@@ -11,6 +11,7 @@ import msgspec
 from drivers.value import Value
 from edge.language.cell import Cell
 from edge.language.rules import Moment, Priority, Reaction, Role
+from edge.language.units import NONE, Unit
 
 Values = Sequence[Value | None]
 Code = Callable[[Values, Values], Value | None]
@@ -146,7 +147,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     name: str
     value: Code
-    unit: str = ""
+    unit: Unit = NONE
     type: Literal["bool", "number", "text"] = "number"
 
 
@@ -155,7 +156,7 @@ class Let(msgspec.Struct, frozen=True):
 
     variable: int
     value: Code
-    unit: str = ""
+    unit: Unit = NONE
     type: Literal["bool", "number", "text"] = "number"
     low: float | None = None
     high: float | None = None

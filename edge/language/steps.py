@@ -448,7 +448,7 @@ class Compiler(Binding):
         for name, node in (form.record or {}).items():
             compiled = self.expression(node, None)
             if compiled is not None:
-                entries.append(Entry(name, compiled.code, compiled.unit.name, compiled.type))
+                entries.append(Entry(name, compiled.code, compiled.unit, compiled.type))
         return {"record": tuple(entries)}
 
     def _let(self, form: recipe.Step) -> dict[str, Any]:
@@ -464,8 +464,8 @@ class Compiler(Binding):
             if compiled.type != symbol.type:
                 message = f"`{name}` is a {symbol.type}, but this is a {compiled.type}"
                 self.problems.error(node, "other-type", message, "choose another name")
-            index, unit = self.variables.index(name), symbol.unit.name
-            lets.append(Let(index, compiled.code, unit, symbol.type, symbol.low, symbol.high))
+            index = self.variables.index(name)
+            lets.append(Let(index, compiled.code, symbol.unit, symbol.type, symbol.low, symbol.high))
         return {"let": tuple(lets)}
 
     def _ramp(self, form: recipe.Step) -> dict[str, Any]:

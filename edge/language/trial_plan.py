@@ -8,6 +8,7 @@ import msgspec
 from drivers.value import Value
 from edge.language import nodes, shape, units
 from edge.language.binding import Binding, Context
+from edge.language.calls import Memory
 from edge.language.cell import Tag, outside, whole
 from edge.language.checker import Symbol, Type
 from edge.language.expression import Compiled, Scope
@@ -41,7 +42,9 @@ def compile_trials(
     if not form.place("tests").entries:
         problems.error(form.place("tests"), "no-test", "here is no test", "name one by what it shows")
     bench = _Compiling(form, plan, scope, broken, problems)
-    return [bench.trial(name, test) for name, test in form.tests.items()]
+    trials = [bench.trial(name, test) for name, test in form.tests.items()]
+    blocks = tuple(bench.memory.blocks)
+    return [msgspec.structs.replace(trial, blocks=blocks) for trial in trials]
 
 
 class _Compiling:
@@ -57,7 +60,8 @@ class _Compiling:
         self.broken = broken
         self.prompts = _prompts(recipe)
         variables = _variables(recipe)
-        self.binding = self._binding(scope.with_variables(variables), recipe.variables)
+        self.memory = Memory(len(recipe.variables) + len(recipe.blocks), None)
+        self.binding = self._binding(scope.with_variables(variables), recipe.variables, self.memory)
         self.entries = [entry for step in recipe.steps for entry in step.record]
         self.recorded = tuple(dict.fromkeys(entry.name for entry in self.entries))
         start = len(recipe.variables)
@@ -68,12 +72,12 @@ class _Compiling:
         self.answers = self._answers(form.answers, form.place("answers"))
         self.always = self._always(form.always)
 
-    def _binding(self, scope: Scope, names: tuple[str, ...]) -> Binding:
+    def _binding(self, scope: Scope, names: tuple[str, ...], memory: Memory | None = None) -> Binding:
         choices = {place: one.choices for place, one in enumerate(self.recipe.parameters) if one.choices}
         asked = [prompt for prompt in self.prompts.values() if prompt.kind == "choice"]
         choices |= {prompt.into: prompt.answers for prompt in asked if prompt.into is not None}
         devices = range(len(self.plan.cell.devices))
-        return Binding(Context(self.plan, scope, names, choices, devices, self.broken, {}), self.problems)
+        return Binding(Context(self.plan, scope, names, choices, devices, self.broken, {}), self.problems, memory)
 
     def trial(self, name: str, form: TrialForm) -> Trial:
         parameters = {**self.parameters, **self._parameters(form)}
@@ -169,7 +173,7 @@ class _Compiling:
     # Conditions.
 
     def _compiled(self, node: Node | None, binding: Binding) -> Compiled | None:
-        compiled = binding.condition(node)
+        compiled = binding.condition(node, "step")
         if compiled is not None and node is not None and compiled.always is not None:
             binding.decided(node, compiled, f"{'always' if compiled.always else 'never'}-true", "it tests nothing")
         return compiled
@@ -192,7 +196,7 @@ class _Compiling:
                 hint = f"it records {', '.join(self.recorded) or 'nothing'}"
                 self.problems.error(node, "not-recorded", "this reads nothing that the recipe records", hint)
             for name in names:
-                kinds = sorted({one.unit or f"a {one.type}" for one in self.entries if one.name == name})
+                kinds = sorted({one.unit.name or f"a {one.type}" for one in self.entries if one.name == name})
                 if len(kinds) > 1:
                     message = f"`{name}` is recorded as {' and as '.join(kinds)}: it cannot be compared"
                     self.problems.error(node, "other-type", message, "let the recipe record them under different names")
@@ -362,13 +366,13 @@ def _variables(recipe: Recipe) -> dict[str, Symbol]:
             kind = _ANSWERS[ask.kind]
             found[recipe.variables[place]] = Symbol("variable", place, kind, units.parse(ask.unit), ask.low, ask.high)
         for let in step.let:
-            unit = units.parse(let.unit)
-            found[recipe.variables[let.variable]] = Symbol("variable", let.variable, let.type, unit, let.low, let.high)
+            name, place = recipe.variables[let.variable], let.variable
+            found[name] = Symbol("variable", place, let.type, let.unit, let.low, let.high)
     return found
 
 
 def _recorded(entry: Entry, index: int) -> Symbol:
-    return Symbol("variable", index, entry.type, units.parse(entry.unit))
+    return Symbol("variable", index, entry.type, entry.unit)
 
 
 def _prompts(recipe: Recipe) -> dict[str, Prompt]:

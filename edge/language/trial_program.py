@@ -3,7 +3,7 @@
 import msgspec
 
 from drivers.value import Value
-from edge.language.program import Code
+from edge.language.program import Code, FunctionBlock
 from edge.language.source import Place
 from edge.language.trial_file import What
 
@@ -67,6 +67,7 @@ class Trial(msgspec.Struct, frozen=True):
     """One recipe test. `answers` are by the question's variable or its step, `limit` is in cycles.
 
     `recorded` are the names that the recipe records, by index after its variables; `ends` is where the end is said.
+    `blocks` are the function blocks of the conditions, by index after the recipe's own.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Trial(msgspec.Struct, frozen=True):
     state: str
     limit: int
     alarms: tuple[str, ...]
+    blocks: tuple[FunctionBlock, ...] = ()
 
     @property
     def tags(self) -> frozenset[int]:

@@ -10,6 +10,7 @@ import msgspec
 
 from drivers.value import Value, display
 from edge.batch import BatchState, BranchState
+from edge.engine.function_blocks import FunctionBlocks, Instances
 from edge.engine.states import ENDED
 from edge.language.plant import Plant
 from edge.language.program import Plan
@@ -121,6 +122,10 @@ class _Run:
         self.raised: set[str] = set()
         self.recorded: dict[str, Value] = {}
         self.variables: list[Value | None] = []
+        self.own = len(self.recipe.variables) + len(self.recipe.blocks)
+        self.memory = BatchState(BATCH, self.recipe.name, "", "", variables=[None] * (self.own + len(trial.blocks)))
+        self.blocks = FunctionBlocks(plan, trial.blocks, self.site.truth, self.memory)
+        self.instances: Instances = {}
 
     def verdict(self) -> Verdict:
         failure = None
@@ -317,8 +322,10 @@ class _Run:
 
     def _watch(self) -> None:
         truth, variables = self.site.truth, self._variables()
-        if not variables and self.recipe.variables:
+        if len(variables) < self.own:
             return  # before the batch has begun
+        if self.trial.blocks:
+            variables = self._remember(variables)
         for condition in self.trial.always:
             if condition.code(truth, variables) is False:
                 raise _Failed(f"this must always be: {condition.text}", condition.place, condition.tags)
@@ -327,6 +334,16 @@ class _Run:
         for one in tuple(self.wishes):
             if self._granted(*one):
                 self.wishes.remove(one)
+
+    def _remember(self, variables: list[Value | None]) -> list[Value | None]:
+        """The cycle's call of the conditions' function blocks, which begin with the batch; the variables and theirs."""
+        self.memory.variables[: self.own] = variables[: self.own]
+        if self.instances:
+            self.blocks.call(self.instances, self.now)
+        else:
+            self.blocks.begin(self.trial.blocks, self.instances, self.now)
+        self.variables = self.memory.variables
+        return self.variables
 
     def _granted(self, wish: Wish, due: _Due) -> bool:
         """Whether it has come true; raises where it is too late."""
