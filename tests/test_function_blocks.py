@@ -126,7 +126,7 @@ def test_a_number_is_stable_when_it_moves_by_no_more_than_the_band(cell) -> None
 
 def test_a_number_at_the_end_of_its_band_is_stable(cell) -> None:
     run = waiting(cell, "stable(plc.level, 100 ms, 0.1 L)")
-    assert not after(run, 50.7, 50.8, tag="plc.level", cycles=5)
+    assert not after(run, 50.8, 50.9, tag="plc.level", cycles=5)
     run.run(3)
     assert over(run)
 

@@ -16,8 +16,8 @@ PARTS = 50
 Instances = dict[int, Instance]
 """What is remembered, by the variable that has the result."""
 
-_ROUNDING = 1e-9
-"""Of a value: two that are a band apart may differ by so much more as doubles."""
+_ROUNDING = 1e-6
+"""Of a value: two that are a band apart may differ by so much more as single-precision numbers."""
 
 
 class FunctionBlocks:
