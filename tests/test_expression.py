@@ -9,6 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from drivers.value import TYPES, Scale, parse_type
+from edge.language.calls import Memory, Use
 from edge.language.cell import Cell, Tag
 from edge.language.expression import RESERVED, Scope, Symbol, compile_expression, from_cell
 from edge.language.grammar import MAX_DEPTH, MAX_TOKENS, Tree, parse
@@ -39,10 +40,11 @@ SCOPE = Scope(
         "volume": number("variable", 0, "L", 5, 50),
         "label_ok": Symbol("variable", 1, "text"),
         "pause": number("variable", 2, "s"),
+        "span": Symbol("variable", 3, "number", unit("s"), 1, 9, fixed=True),
     }
 )
 TAGS = [20.0, 60.0, 80.0, 2, True, 50.0, 20_000, 300.0, "A12", 212.0]
-VARIABLES = [20, "yes", 5.0]
+VARIABLES = [20, "yes", 5.0, 3.0]
 
 
 def compile_text(text, place, scope, problems, **kwargs):
@@ -448,7 +450,7 @@ def test_the_scope_of_a_cell():
     ],
 )
 def test_a_bad_value_is_unknown(text, result):
-    assert value(text, [None] * 10, [20, None, None]) is result
+    assert value(text, [None] * 10, [20, None, None, None]) is result
 
 
 @pytest.mark.parametrize(
@@ -664,22 +666,29 @@ def test_units_are_converted_wherever_they_meet(first, second, third, a, b):
 SOUP = """
 mixer.level volume mixer.temp mixer.inlet label_ok robot.state 1 2.5 20 L kg °C K % mm/s 1/min rpm true false and or
 not + - * / == != < <= > >= ( ) , min( max( abs( round( clamp( good( 'a' "b" ' 0 1e308 1e-308 = ! ; # h s 30
+rising( falling( stable( average( age( elapsed pause span , 2 s , 0.1 L
 """
 WORDS = st.sampled_from([*SOUP.split(), "\n"])
 
 
-@given(st.text(max_size=60) | st.lists(WORDS, max_size=14).map(" ".join) | st.lists(WORDS, max_size=8).map("".join))
-def test_any_text_is_code_or_problems(text):
+@given(
+    st.text(max_size=60) | st.lists(WORDS, max_size=14).map(" ".join) | st.lists(WORDS, max_size=8).map("".join),
+    st.sampled_from([None, "step", "batch", "interlock"]),
+)
+def test_any_text_is_code_or_problems(text, scope):
     problems = Problems()
-    made = compile_text(text, LINE, SCOPE, problems)
+    memory = Memory(len(VARIABLES), len(TAGS))
+    made = compile_text(text, LINE, SCOPE, problems, use=None if scope is None else Use(memory, scope))
     assert (made is None) == (problems.errors > 0)
     for problem in problems:
         assert 1 <= problem.column <= len(text) + 1
         assert problem.length >= 1
         assert "\n" not in problem.message
     if made is not None:
-        made.code(TAGS, VARIABLES)
-        made.code([None] * len(TAGS), [None] * len(VARIABLES))
+        results = [None] * len(memory.blocks)
+        for tags, variables in ((TAGS, VARIABLES), ([None] * len(TAGS), [None] * len(VARIABLES))):
+            for code in [made.code, *(block.input for block in made.blocks if block.input)]:
+                code([*tags, *tags], [*variables, *results])
         describe(made.unit)
 
 
@@ -761,3 +770,44 @@ def test_warnings(text, code, words):
     assert compile_text(text, LINE, scope, problems)
     assert [problem.code for problem in problems] == ([code] if code else [])
     assert all(words in f"{problem.message}; {problem.hint}" for problem in problems)
+
+
+PARTS = st.recursive(
+    st.sampled_from(["mixer.level > 3 L", "mixer.inlet", "elapsed > 3 s", "age(mixer.level) < 1 s", "volume > 9 L"]),
+    lambda inner: (
+        st.builds("{}({})".format, st.sampled_from(["rising", "falling"]), inner)
+        | st.builds("stable({}, {})".format, inner, st.sampled_from(["2 s", "span", "500 ms", "span * 2"]))
+        | st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner)
+        | st.sampled_from(["average(mixer.level, span) > 2 L", "stable(mixer.level - volume, 2 s, 1 L)"])
+    ),
+    max_leaves=5,
+)
+
+
+@given(PARTS)
+def test_a_function_block_comes_after_those_that_its_input_asks(text):
+    memory = Memory(len(VARIABLES), len(TAGS))
+    made = compile_text(text, LINE, SCOPE, Problems(), use=Use(memory, "step"))
+    assert made is not None
+    assert list(made.blocks) == memory.blocks
+    results = {block.result for block in made.blocks}
+    assert results == set(range(len(VARIABLES), len(VARIABLES) + len(made.blocks)))
+    seen = []
+    for block in made.blocks:  # what an input reads was called before it
+        asked = _Noted([*VARIABLES, *[None] * len(made.blocks)])
+        if block.input is not None:
+            block.input([*TAGS, *TAGS], asked)
+        assert {index for index in asked.read if index >= len(VARIABLES)} <= set(seen)
+        seen.append(block.result)
+
+
+class _Noted(list):
+    """A list that notes which of its items are read."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.read = set()
+
+    def __getitem__(self, index):
+        self.read.add(index)
+        return super().__getitem__(index)

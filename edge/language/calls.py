@@ -167,7 +167,7 @@ class Calls(Checker):
             return self._error(tree, "no-memory", "`age` cannot stand here", hint)
         self.ages.add(tag.index)
         ref = self._loaded("v", use.memory.tags + tag.index)
-        return Term(ref, "number", tree, _SECOND, 0, None, certain=True)
+        return Term(ref, "number", tree, _SECOND, 0, None)
 
     # With memory.
 
@@ -188,7 +188,7 @@ class Calls(Checker):
         use = self._again(tree)
         if use is None:
             return None
-        return self._block(use, FunctionBlock("elapsed"), Term("", "number", tree, _SECOND, 0, None, certain=True))
+        return self._block(use, FunctionBlock("elapsed"), Term("", "number", tree, _SECOND, 0, None))
 
     def _edge(self, tree: Tree, name: BlockKind) -> Term | None:
         use, condition = self._again(tree), self._input(tree, "bool")
