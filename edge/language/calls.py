@@ -263,7 +263,7 @@ class Calls(Checker):
         if term is None or not inner.is_expected(term, "number") or (term := inner.in_unit(term, _SECOND)) is None:
             return None
         time = self._closed(inner, term)
-        if not self._is_fixed(argument, time, "a time"):
+        if not self._is_fixed(argument, time, "the time"):
             return None
         if term.low is None or term.low <= 0:
             return self._too_low(argument, term, "the time must be more than 0 s", "above 0 s")
@@ -284,7 +284,7 @@ class Calls(Checker):
         if term is None:
             return None
         band = self._closed(inner, term)
-        if not self._is_fixed(argument, band, "a band"):
+        if not self._is_fixed(argument, band, "the band"):
             return None
         if term.low is None or term.low < 0:
             return self._too_low(argument, term, "a band cannot be negative", "from 0 on")
@@ -292,7 +292,7 @@ class Calls(Checker):
 
     def _is_fixed(self, argument: Tree, made: _Input, what: str) -> bool:
         if not made.fixed:
-            message = f"{what} stays what it is, but {self._said(argument)} may change"
+            message = f"{what} must stay what it is, but {self._said(argument)} may change"
             self._error(argument, "wrong-arguments", message, "write a constant, or a parameter")
         return made.fixed
 
