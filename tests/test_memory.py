@@ -17,13 +17,14 @@ recipe: fill
 uses: [plc]
 interlocks:
   - {when: plc.count > 600, do: hold, say: {en: Too many}}
+  - {when: "stable(plc.count > 500, 1 s) or average(plc.level, 2 s) > 90 L", do: hold, say: {en: Too much}}
 steps:
   - {name: Fill, during: {plc.valve: true}, wait: 40 ms}
   - set: {plc.speed: 120 rpm}
   - parallel:
       stir: [{wait: 100 ms}, {set: {plc.drain: true}}]
-      look: [{repeat: {times: 3}, steps: [{wait: 20 ms}, {record: {level: plc.level}}]}]
-  - {name: Rest, until: plc.level > 99 L, within: none}
+      look: [{repeat: {times: 3}, steps: [{wait: 20 ms}, {record: {level: plc.level}}, {let: {n: plc.count + 1}}]}]
+  - {name: Rest, until: "rising(plc.ready) or average(plc.level, 50 ms) > 99 L", within: none}
 on:
   hold: [{set: {plc.speed: 0 rpm}}]
 """
