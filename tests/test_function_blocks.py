@@ -500,3 +500,14 @@ def test_a_band_of_a_temperature_is_a_difference(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, text, cell=cell)
     (block,) = plan.recipes["r"].blocks
     assert block.band == pytest.approx(9)
+
+
+def test_an_average_that_is_not_full_yet_is_no_alarm(cell) -> None:
+    run = waiting(cell, "average(plc.level, 5 s) > 5 L")
+    run.put("plc.level", 9.0)
+    run.run(400)
+    assert not run.of(AlarmRaised)
+    run.put("plc.level", None)
+    run.run(230)
+    (alarm,) = run.of(AlarmRaised)
+    assert (alarm.kind, alarm.tag) == ("no-value", "plc.level")

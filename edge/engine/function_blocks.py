@@ -50,6 +50,11 @@ class FunctionBlocks:
         for result, instance in instances.items():
             self.variables[result] = self._call(self.blocks[result], instance, clock)
 
+    def filling(self, instances: Instances) -> bool:
+        """Whether an average has good values, but not yet for its whole time."""
+        averages = [one for result, one in instances.items() if self.blocks[result].kind == "average"]
+        return any(one.since >= 0 and one.clock - one.since < one.cycles for one in averages)
+
     def look_away(self, instances: Instances) -> None:
         """The batch stood, and nobody looked meanwhile: what changed then is no edge. The other clocks stood too."""
         for instance in instances.values():

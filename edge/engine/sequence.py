@@ -47,6 +47,8 @@ class Sequence(Acting):
             if self.clock - since.setdefault(index, self.clock) >= self.blind_limit:
                 step = self.steps[index]
                 bad = [self.plan.cell.tags[tag].name for tag in self._reads(step) if self.values[tag] is None]
+                if not bad and self.blocks.filling(self.instances):
+                    continue  # nothing is wrong: an average has not had its time yet
                 say = words.no_value(step.name, ", ".join(bad))
                 self.faults.append(Fault("", "no-value", say, bad[0] if len(bad) == 1 else "", index))
         self.blind.clear()
