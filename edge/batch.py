@@ -130,7 +130,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
 
     `blind` are the steps, by index, that wait for a value that is unknown, and the clock when that began. `instances`
     are the function blocks of its interlocks. `phases` are the equipment phases that run, each by its step, `commanded`
-    the levels that they give.
+    the levels that they give. `units` are those that steps have acquired, `asked` the steps, by index, that wait for
+    some, each with the number of its turn.
     """
 
     batch: str
@@ -156,6 +157,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     body: BranchState | None = None
     handling: BranchState | None = None
     handled: int = 0
+    units: list[str] = []
+    asked: dict[int, int] = {}
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
     marks: dict[int, Mark] = {}
@@ -222,6 +225,7 @@ class State(msgspec.Struct):
     owners: dict[str, str]
     next_alarm: int = 1
     next_prompt: int = 1
+    next_turn: int = 1
     next_commit: int = 1
     acked: int = 0
     behind_since: int = 0

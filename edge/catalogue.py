@@ -12,6 +12,7 @@ def recipes(plan: Plan) -> Json:
             "title": recipe.say,
             "hash": recipe.hash,
             "uses": list(recipe.uses),
+            "shares": list(recipe.shares),
             "steps": [{"step": step, "name": recipe.steps[step].name} for step in recipe.body],
             "tags": [plan.cell.tags[tag].name for tag in sorted({*recipe.inputs, *recipe.outputs})],
             "outputs": [_output(tag) for tag in plan.cell.tags if tag.device in recipe.devices and _by_hand(plan, tag)],

@@ -194,6 +194,31 @@ class PhaseChanged(msgspec.Struct, frozen=True, tag="phase"):
     state: str
 
 
+class UnitsAsked(msgspec.Struct, frozen=True, tag="units-asked"):
+    """A step waits for units; of those that wait for one, the lowest `turn` has it first."""
+
+    batch: str
+    step: int
+    units: tuple[str, ...]
+    turn: int
+
+
+class UnitsTaken(msgspec.Struct, frozen=True, tag="units-taken"):
+    """A step has acquired what it waited for."""
+
+    batch: str
+    step: int
+    units: tuple[str, ...]
+
+
+class UnitsReleased(msgspec.Struct, frozen=True, tag="units-released"):
+    """A step has given units back: their outputs go to failsafe."""
+
+    batch: str
+    step: int
+    units: tuple[str, ...]
+
+
 class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
     batch: str
     step: int
@@ -335,6 +360,9 @@ Event = (
     | StepStarted
     | StepEnded
     | PhaseChanged
+    | UnitsAsked
+    | UnitsTaken
+    | UnitsReleased
     | Recorded
     | VariableSet
     | Asked

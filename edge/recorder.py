@@ -53,6 +53,9 @@ from edge.messages import (
     StepStarted,
     StepWaits,
     TagSet,
+    UnitsAsked,
+    UnitsReleased,
+    UnitsTaken,
     VariableSet,
     pack,
     unpack_outward,
@@ -296,6 +299,8 @@ class Record:
                 self._force[event.recipe] = event.hash, event.text
                 self._bring(db, at, event)
             case CommandDone() | AlarmChanged() | StepWaits() | VariableSet() | PhaseChanged():
+                pass
+            case UnitsAsked() | UnitsTaken() | UnitsReleased():
                 pass
 
     def _act(self, db: sqlite3.Connection, stamp: Stamp, event: ModeChanged | StepConfirmed | TagSet) -> None:

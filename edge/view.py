@@ -46,6 +46,9 @@ from edge.messages import (
     StepStarted,
     StepWaits,
     TagReport,
+    UnitsAsked,
+    UnitsReleased,
+    UnitsTaken,
     VariableSet,
     unpack_events,
     unpack_inward,
@@ -100,6 +103,8 @@ class BatchView(msgspec.Struct):
     steps: dict[tuple[str, int], StepView] = {}
     waits: dict[tuple[str, int], StepWaits] = {}
     phases: dict[int, PhaseChanged] = {}
+    units: list[str] = []
+    asked: dict[int, UnitsAsked] = {}
     questions: dict[int, Asked] = {}
     answers: dict[str, Value] = {}
     variables: dict[str, Quantity] = {}
@@ -248,6 +253,9 @@ class View:
             view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
         for index, run in batch.phases.items():
             view.phases[index] = PhaseChanged(batch.batch, index, self.plan.phases[run.phase].name, run.state)
+        view.units = list(batch.units)
+        for index, turn in batch.asked.items():
+            view.asked[index] = UnitsAsked(batch.batch, index, recipe.steps[index].acquire, turn)
         lets = _calculated(recipe)
         found = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
         view.answers = {name: value for name, value in found.items() if name not in lets}
@@ -314,6 +322,9 @@ class View:
                 | StepStarted()
                 | StepEnded()
                 | PhaseChanged()
+                | UnitsAsked()
+                | UnitsTaken()
+                | UnitsReleased()
                 | Recorded()
                 | VariableSet()
                 | Asked()
@@ -336,6 +347,9 @@ class View:
         | StepStarted
         | StepEnded
         | PhaseChanged
+        | UnitsAsked
+        | UnitsTaken
+        | UnitsReleased
         | Recorded
         | VariableSet
         | Asked
@@ -354,7 +368,7 @@ class View:
                 batch.cause, batch.cause_say = event.cause, event.cause_say
                 batch.since_ns = self._now_ns()
                 if event.state in states.ENDED:
-                    batch.questions, batch.phases = {}, {}
+                    batch.questions, batch.phases, batch.asked, batch.units = {}, {}, {}, []
             case StepStarted():
                 handler = batch.state in states.HANDLED
                 since = self.cycle if handler else batch.clock_at(self.cycle)
@@ -370,6 +384,14 @@ class View:
                 phase = batch.phases.get(event.step)
                 if phase is not None and phase.state not in ("stopping", "aborting"):
                     del batch.phases[event.step]
+                batch.asked.pop(event.step, None)
+            case UnitsAsked():
+                batch.asked[event.step] = event
+            case UnitsTaken():
+                batch.asked.pop(event.step, None)
+                batch.units = [*batch.units, *(unit for unit in event.units if unit not in batch.units)]
+            case UnitsReleased():
+                batch.units = [unit for unit in batch.units if unit not in event.units]
             case PhaseChanged(state="stopped" | "aborted"):
                 batch.phases.pop(event.step, None)
             case PhaseChanged():
@@ -405,9 +427,14 @@ class View:
         unit = self._unit_of.get(device)
         for batch in self.batches.values():
             recipe = self.plan.version(batch.recipe, batch.hash)
-            if recipe is not None and unit in recipe.uses and batch.state not in states.ENDED:
+            if recipe is not None and (unit in recipe.uses or unit in batch.units) and batch.state not in states.ENDED:
                 return batch.batch
         return None
+
+    def _waiting(self, unit: str) -> list[str]:
+        """The batches that wait for a unit, in the order of their turns."""
+        asked = [one for batch in self.batches.values() for one in batch.asked.values() if unit in one.units]
+        return [one.batch for one in sorted(asked, key=lambda one: one.turn)]
 
     def seconds(self, batch: BatchView, step: StepView) -> float:
         """How long a step has been active; its clock stands while the batch is held."""
@@ -433,6 +460,7 @@ class View:
                 unit: {
                     "devices": [cell.devices[device].name for device in devices],
                     "owner": self.owner(devices[0]) if devices else None,
+                    "waiting": self._waiting(unit),
                 }
                 for unit, devices in cell.units.items()
             },
@@ -471,6 +499,7 @@ class View:
             "waits": [{"step": one.step, "name": one.name, "branch": one.branch} for one in batch.waits.values()],
             "parameters": batch.parameters,
             "steps": [self._step(batch, step, recipe) for step in batch.steps.values()],
+            "units": batch.units,
             "phases": [{"step": one.step, "phase": one.phase, "state": one.state} for one in batch.phases.values()],
             "questions": [msgspec.to_builtins(one) for one in batch.questions.values()],
             "answers": batch.answers,
@@ -486,6 +515,9 @@ class View:
         if recipe is not None:
             source = recipe.steps[step.step]
             entry |= {"kind": source.kind, "condition": source.condition, "limit": self._limit(source.within)}
+            if step.step in batch.asked:
+                owners = [self.owner(self.plan.cell.units[unit][0]) for unit in source.acquire]
+                entry["waits_for"] = [one for one in dict.fromkeys(owners) if one not in (None, batch.batch)]
         return entry
 
     def _limit(self, within: object) -> float | None:

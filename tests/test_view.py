@@ -208,7 +208,7 @@ def test_a_batch_from_start_to_end(watch):
         "mixer.level >= volume",
         60.0,
     )
-    assert state["units"]["mixer"] == {"devices": ["mixer"], "owner": "B1"}
+    assert state["units"]["mixer"] == {"devices": ["mixer"], "owner": "B1", "waiting": []}
     assert state["tags"]["mixer.inlet"]["owner"] == "B1"
     assert state["tags"]["mixer.inlet"]["level"] is True
     watch.loop.put(mixer__level=12.0)

@@ -82,6 +82,25 @@ class Acting:
         self.instances: dict[int, Instance] = {}
         self.guards = self._guards()
 
+    def devices(self) -> frozenset[int]:
+        """The devices of the units that the batch has now."""
+        units = self.plan.cell.units
+        return frozenset([*self.recipe.devices, *[one for unit in self.batch.units for one in units[unit]]])
+
+    def inputs(self) -> tuple[int, ...]:
+        """The tags that the batch reads, of the units that it has now."""
+        return self._owned(self.recipe.inputs)
+
+    def outputs(self) -> tuple[int, ...]:
+        """The outputs that the batch drives, of the units that it has now."""
+        return self._owned(self.recipe.outputs)
+
+    def _owned(self, tags: tuple[int, ...]) -> tuple[int, ...]:
+        if not self.recipe.shares:
+            return tags
+        devices = self.devices()
+        return tuple([tag for tag in tags if self.plan.cell.tags[tag].device in devices])
+
     def _guards(self) -> list[tuple[int, Interlock]]:
         """The interlocks that count now: those of the recipe, then those of active steps."""
         always, interlocks = range(self.recipe.guards), self.recipe.interlocks

@@ -33,6 +33,7 @@ DEFAULTS: dict[AlarmKind, Priority] = {
     "phase-failed": "medium",
     "phase-held": "medium",
     "phase-late": "high",
+    "deadlock": "high",
     "power-loss": "medium",
     "stood-still": "high",
     "record": "high",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from edge.batch import BatchState, State
 from edge.engine import refusals, states, words
 from edge.engine.alarms import Alarms
+from edge.engine.allocation import Allocation
 from edge.engine.control import Control
 from edge.engine.fit import fit
 from edge.engine.formula import check_answer, check_parameters
@@ -91,6 +92,8 @@ class Commands:
         for unit in recipe.uses:
             if unit in self.state.owners:
                 raise Refused(refusals.unit_used(unit, self.state.owners[unit]))
+            if waiting := Allocation(self.plan, self.state).ahead(unit):
+                raise Refused(refusals.unit_awaited(unit, waiting))
         for device in recipe.devices:
             if not self.state.up[device]:
                 name, report = self.cell.devices[device].name, self.state.reports[device]
@@ -104,7 +107,7 @@ class Commands:
 
     def _ready(self, sequence: Sequence, moment: Moment) -> None:
         """Raises Refused while an input is bad, an interlock stands or a permissive is missing."""
-        bad = [tag for tag in sequence.recipe.inputs if self.state.values[tag] is None]
+        bad = [tag for tag in sequence.inputs() if self.state.values[tag] is None]
         if bad:
             raise Refused(refusals.no_good_value(self.cell.tags[tag].name for tag in bad[:5]))
         self.guards.clear_of(sequence)
@@ -120,7 +123,7 @@ class Commands:
             self.control.remove(sequence, command.by)
             return
         if command.do == "restart":
-            for device in sequence.recipe.devices:
+            for device in sorted(sequence.devices()):
                 self._reach(device)
             self._ready(sequence, "restart")
         if command.do == "resume":

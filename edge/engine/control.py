@@ -59,7 +59,7 @@ class Control:
         batch = sequence.batch
         self.state.batches[batch.batch] = batch
         self.sequences[batch.batch] = sequence
-        self.state.owners.update(dict.fromkeys(sequence.recipe.uses, batch.batch))
+        self.state.owners.update(dict.fromkeys([*sequence.recipe.uses, *batch.units], batch.batch))
 
     def _unit_outputs(self, recipe: Recipe) -> list[int]:
         return [tag for device in recipe.devices for tag in self.outputs_of[device]]
@@ -134,6 +134,8 @@ class Control:
         for levels in (batch.set, batch.handler, batch.during, batch.pulsed, batch.commanded, batch.phases):
             levels.clear()
         batch.prompts.clear()
+        batch.asked.clear()
+        batch.units.clear()
         self.alarms.clear_all(f"batch:{batch.batch}:")
         self.alarms.clear_all(f"notice:{batch.batch}:")
         for unit in [unit for unit, owner in owners.items() if owner == batch.batch]:
@@ -162,9 +164,9 @@ class Control:
         """What is not as it must be: inputs good, outputs read back as they are set, what active steps expect true."""
         values, levels, tags = self.state.values, self.state.levels, self.plan.cell.tags
         recipe, batch = sequence.recipe, sequence.batch
-        bad = [tags[tag].name for tag in recipe.inputs if values[tag] is None]
+        bad = [tags[tag].name for tag in sequence.inputs() if values[tag] is None]
         differ = [refusals.no_good_value(bad[:5])] if bad else []
-        for tag in recipe.outputs:
+        for tag in sequence.outputs():
             if not agrees(tags[tag], values[tag], levels[tag]):
                 differ.append(words.reads_back(tags[tag], values[tag], levels[tag]))
         for branch, _ in active(batch.body) if batch.body is not None else ():
@@ -210,6 +212,7 @@ class Control:
         sequence.phases.restore()
         self._own(sequence)
         self.state.next_prompt = max([self.state.next_prompt, *(number + 1 for number in batch.prompts)])
+        self.state.next_turn = max([self.state.next_turn, *(turn + 1 for turn in batch.asked.values())])
         say = words.power_loss(recipe.name)
         if batch.state == "held":
             self.emit(StateChanged(batch.batch, "held", "held", say["en"], "edge", say))
@@ -239,7 +242,7 @@ class Control:
         batch.body = batch.handling = None
         batch.variables, batch.instances = [None] * len(recipe.variables), {}
         batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
-        batch.phases, batch.marks, batch.armed = {}, {}, []
+        batch.phases, batch.marks, batch.armed, batch.units, batch.asked = {}, {}, [], [], {}
 
 
 def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:

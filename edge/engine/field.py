@@ -77,7 +77,7 @@ class Field:
         state.values[layout.first : layout.end] = [None] * count
         state.statuses[layout.first : layout.end] = [report.status] * count
         name = self.cell.devices[device].name
-        concerned = [one for one in self.control.sequences.values() if device in one.recipe.devices]
+        concerned = [one for one in self.control.sequences.values() if device in one.devices()]
         used = [tag for one in concerned for tag in (*one.recipe.inputs, *one.recipe.outputs)]
         tag = next((self.cell.tags[tag].name for tag in used if layout.first <= tag < layout.end), "")
         say, detail = words.device_lost(name, tag, report.status), words.detail(report)

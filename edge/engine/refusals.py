@@ -100,6 +100,10 @@ def unit_used(unit: str, batch: str) -> Texts:
     )
 
 
+def unit_awaited(unit: str, batch: str) -> Texts:
+    return texts(f"batch {batch} waits for {unit}", f"le lot {batch} attend {unit}", f"الدفعة {batch} تنتظر {unit}")
+
+
 def tag_owned(tag: str, batch: str, recipe: str) -> Texts:
     return texts(
         f"{tag} belongs to batch {batch} ({recipe}) while it runs",

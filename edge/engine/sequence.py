@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from edge.batch import BatchState, BranchState, State
 from edge.engine import states, words
 from edge.engine.acting import Acting, Fault
+from edge.engine.allocation import Allocation
 from edge.engine.phases import Phases
 from edge.language.program import Branch, Plan, Recipe, Repeat, Step
 from edge.messages import Event, Recorded, StepEnded, StepStarted, StepWaits, VariableSet
@@ -26,6 +27,7 @@ class Sequence(Acting):
     def __init__(self, plan: Plan, recipe: Recipe, state: State, batch: BatchState, emit: Callable[[Event], None]):
         super().__init__(plan, recipe, state, batch, emit)
         self.phases = Phases(self)
+        self.allocation = Allocation(plan, state)
 
     def run(self, *, handler: bool = False) -> bool:
         """The cycle's turn of the recipe's body, or of the handler; True when the last step has ended."""
@@ -172,6 +174,8 @@ class Sequence(Acting):
             branch.children = [BranchState(step.include.block, _inside(branch.path, step.include.name))]
         if step.ask is not None:
             self._ask(step, branch)
+        if step.acquire:
+            self.emit(self.allocation.ask(self.batch, step))
         return True
 
     def _over(self, step: Step, branch: BranchState) -> bool | None:
@@ -199,12 +203,41 @@ class Sequence(Acting):
                 return self._repeat(step.repeat, branch)
             case "ask":
                 return branch.prompt in self.batch.answers
+            case "acquire":
+                return self._acquire(step)
+            case "release":
+                return self._release(step)
             case "do":
                 return self.phases.advance(step)
             case (
                 _
             ):  # set and record end at once; until was asked by the caller, without a call, since most steps are so
                 return True
+
+    def _acquire(self, step: Step) -> bool:
+        """Whether the step has its units now. The batch that closes a ring of such waits is stopped: so it opens."""
+        batch, allocation = self.batch, self.allocation
+        if allocation.may_take(batch, step):
+            self.emit(allocation.take(batch, step))
+            self._settle_units(step.acquire)
+            return True
+        if ring := allocation.ring(batch):
+            say = words.deadlock(ring, {name: self.state.batches[name].units for name in ring})
+            self.faults.append(Fault("stop", "deadlock", say))
+        return False
+
+    def _release(self, step: Step) -> bool:
+        """Gives the units back, once no phase of theirs is still being stopped."""
+        phases = self.plan.phases
+        if any(phases[run.phase].unit in step.release for run in self.batch.phases.values()):
+            return False
+        self.emit(self.allocation.release(self.batch, step))
+        self._settle_units(step.release)
+        return True
+
+    def _settle_units(self, units: tuple[str, ...]) -> None:
+        for unit in units:
+            self.touched.update(self.allocation.outputs(unit))
 
     def _advance_all(self, children: list[BranchState]) -> bool:
         """Each branch gets its turn, whatever the others say; True when all have ended."""
@@ -308,6 +341,7 @@ class Sequence(Acting):
             self.blocks.end(step.blocks, self.instances)
         if step.do is not None:
             self.phases.leave(step.index)
+        self.batch.asked.pop(step.index, None)
         if step.interlocks:
             self._disarm(step)
         active = self.clock - branch.since if branch.begun else 0

@@ -261,6 +261,16 @@ def phase_late(phase: str, command: str) -> Texts:
     return texts(f"{phase} {en}", f"{phase} {fr}", f"{phase} {ar}")
 
 
+def deadlock(ring: Sequence[str], units: dict[str, list[str]]) -> Texts:
+    """Batches that wait for each other; the first one is stopped, so that the others go on."""
+    who = ", ".join(f"{name} ({', '.join(units[name])})" for name in ring)
+    return texts(
+        f"batches wait for each other's units: {who}; {ring[0]} is stopped",
+        f"des lots s'attendent mutuellement : {who} ; {ring[0]} est arrêté",
+        f"دفعات تنتظر وحدات بعضها بعضًا: {who}؛ تُوقَف {ring[0]}",
+    )
+
+
 def interlock_unknown(condition: str, tags: str) -> Texts:
     return texts(
         f"an interlock cannot be watched, {tags} has no good value ({condition})",

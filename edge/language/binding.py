@@ -25,9 +25,9 @@ class Context(msgspec.Struct, frozen=True):
     """What the names of one recipe mean.
 
     `variables` are those of `scope` by index, `choices` what texts may be, `owned` the devices of the units that the
-    recipe uses. `broken` names have problems of their own: an expression over them is left out in silence. `known` are
-    expressions that were compiled before, for any recipe of the cell: those without variables mean the same in each.
-    `slots` are the variables of loops by the `id` of their step's form.
+    recipe uses or `shares`. `broken` names have problems of their own: an expression over them is left out in
+    silence. `known` are expressions that were compiled before, for any recipe of the cell: those without variables
+    mean the same in each. `slots` are the variables of loops by the `id` of their step's form.
     """
 
     plan: Plan
@@ -38,6 +38,7 @@ class Context(msgspec.Struct, frozen=True):
     broken: frozenset[str]
     known: dict[Written, Compiled]
     slots: Mapping[int, int] = {}
+    shares: Collection[str] = ()
 
 
 class Binding:
@@ -54,6 +55,7 @@ class Binding:
         self.variables = context.variables
         self.choices = context.choices
         self.owned = context.owned
+        self.shares = context.shares
         self.broken = context.broken
         self.known = context.known
         self.slots = context.slots

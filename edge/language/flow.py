@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from edge.language.expression import Compiled
 from edge.language.program import Block, Plan, Step
 from edge.language.source import Node, Problems
-from edge.language.steps import Made
+from edge.language.steps import Made, inside
 
 Writes = dict[str, Node]
 """What is driven, a tag or an equipment phase by name -> where it stands."""
@@ -200,9 +200,3 @@ def _given(step: Step) -> Known:
 def _has_default(step: Step) -> bool:
     """Whether its question has an answer whatever happens."""
     return step.ask is not None and step.ask.default is not None
-
-
-def inside(step: Step) -> tuple[Block, ...]:
-    """The blocks inside a step."""
-    others = [one.block for one in (step.repeat, step.include) if one is not None]
-    return (*(branch.block for branch in step.branches), *others)

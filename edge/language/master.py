@@ -12,6 +12,7 @@ from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
 from edge.language.guards import permissives, translated
 from edge.language.program import Parameter, Plan, Recipe
+from edge.language.sharing import Order, Sharing
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.steps import Compiler, Included
 from edge.language.variables import loop_variables, set_variables
@@ -51,6 +52,7 @@ class Master:
         self.whole = True
         self.inner: dict[int, Included] = {}
         self.names = (*own, *self._included(include, (scope, broken, known), first + len(own)))
+        self.orders: list[Order] = []
         context = Context(
             plan,
             scope.with_variables(variables),
@@ -60,6 +62,7 @@ class Master:
             broken | self._broken() - set(variables),
             known,
             {id(step): first + len(variables) + number for number, step in enumerate(loops)},
+            form.shares,
         )
         self.compiler = Compiler(context, first + len(self.parameters), problems)
         self.compiler.included = self.inner
@@ -77,6 +80,9 @@ class Master:
         Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(
             body, list(handlers.values())
         )
+        sharing = Sharing(form, compiler.made, self.plan, self.problems)
+        sharing.check(body, list(handlers.values()), compiler.interlocks[:guards])
+        self.orders = sharing.orders
         self._languages()
         self._restart()
         if self.problems.errors == self._before and not self.compiler.broken:
@@ -92,7 +98,8 @@ class Master:
             file=str(path),
             hash=source.digest(text),
             uses=form.uses,
-            devices=tuple(sorted(compiler.owned)),
+            shares=form.shares,
+            devices=tuple(sorted({device for unit in form.uses for device in self.plan.cell.units.get(unit, ())})),
             parameters=tuple(self.parameters),
             variables=self.names,
             steps=steps,
@@ -138,15 +145,20 @@ class Master:
             yield from recipe.walk(steps)
 
     def _owned(self, broken: frozenset[str]) -> set[int]:
-        """The devices of the units that the recipe uses."""
+        """The devices of the units that the recipe uses or shares."""
         owned: set[int] = set()
         units_of = self.plan.cell.units
-        for name, node in zip(self.form.uses, self.form.place("uses").items, strict=False):
+        for name, node in self._units():
             if name in units_of:
                 owned.update(units_of[name])
             elif name not in broken:
                 unknown_unit(self.plan.cell, name, node, self.problems)
         return owned
+
+    def _units(self) -> Iterator[tuple[str, Node]]:
+        """The units that the recipe uses or shares, each with its place."""
+        yield from zip(self.form.uses, self.form.place("uses").items, strict=False)
+        yield from zip(self.form.shares, self.form.place("shares").items, strict=False)
 
     # Variables.
 
@@ -315,7 +327,7 @@ class Master:
                 self.problems.warning(
                     key, "unused-parameter", f"nothing uses the parameter `{parameter.name}`", "leave it out"
                 )
-        for name, node in zip(self.form.uses, self.form.place("uses").items, strict=False):
+        for name, node in self._units():
             if self.compiler.used.isdisjoint(self.plan.cell.units[name]):
                 hint = "leave it out: no other recipe can use the unit meanwhile"
                 self.problems.warning(node, "unused-unit", f"the recipe does nothing with the unit `{name}`", hint)

@@ -19,6 +19,7 @@ from edge.language.phases import PhaseCompiler
 from edge.language.plant import Plant, load_plant
 from edge.language.program import Phase, Plan, Recipe
 from edge.language.shape import FAILED
+from edge.language.sharing import Order, report_deadlocks
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.trial_plan import compile_trials
 from edge.language.trial_program import Trial
@@ -41,6 +42,7 @@ def load_plan(
         return None
     for path in _recipe_files(Path(cell).parent):
         workshop.add(path, recipes)
+    workshop.deadlocks()
     for name in recipes or ():
         if name not in workshop.names:
             workshop.unknown(name, workshop.file.node)
@@ -147,6 +149,8 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
         for path in () if workshop is None else files if files is not None else _files(cell.parent):
             if workshop is not None and (workshop.test(path) is not None if _is_test(path) else workshop.add(path)):
                 checked.append(str(path))
+        if workshop is not None:
+            workshop.deadlocks()
         if workshop is not None and files is None:
             workshop.unused()
     return checked
@@ -228,6 +232,7 @@ class _Workshop:
         self.forms: dict[str, recipe.RecipeFile] = {}
         self.chain: list[str] = []
         self.plants: dict[Path | None, Plant | None] = {}
+        self.orders: list[Order] = []
         self.others: list[str] = []
         self.unread: list[Path] = []
         self.plan = Plan(file.cell, (), {})
@@ -278,6 +283,7 @@ class _Workshop:
         names = self.scope, frozenset(self.broken), self.known
         master = Master(form, self.plan, *names, self.problems, self._included)
         made = master.compile(path)
+        self.orders += master.orders
         self.chain.pop()
         if self.problems.errors == before and master.whole:
             self.plan.recipes[made.name] = made
@@ -296,6 +302,10 @@ class _Workshop:
         if name not in self.names:
             self.unknown(name, node)
         return self.forms.get(name) if name in self.plan.recipes else None
+
+    def deadlocks(self) -> None:
+        """Reports where batches of the recipes that were added can wait for each other for ever."""
+        report_deadlocks(self.orders, self.problems)
 
     def unused(self) -> None:
         """Warns of phases that no recipe runs, where all recipes of the cell are here and sound."""

@@ -42,6 +42,8 @@ Kind = Literal[
     "record",
     "let",
     "alarm",
+    "acquire",
+    "release",
 ]
 """What ends a step: it is `set` where no other says so."""
 
@@ -202,6 +204,8 @@ class Step(msgspec.Struct, frozen=True):
     alarm: Notice | None = None
     include: Operation | None = None
     file: str = ""
+    acquire: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()
     inputs: tuple[int, ...] = ()
     condition: str = ""
     blocks: tuple[FunctionBlock, ...] = ()
@@ -322,7 +326,7 @@ class Recipe(msgspec.Struct, frozen=True):
     index. `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its
     units. `ages` are the tags whose age it asks for; `blocks` the function blocks of all its expressions, in the order
     in which their results follow the variables. The first `guards` of the interlocks count always, the others while
-    their step is active.
+    their step is active. `shares` are the units that its steps acquire; its `devices` are those of `uses` alone.
     """
 
     name: str
@@ -341,6 +345,7 @@ class Recipe(msgspec.Struct, frozen=True):
     after_power_loss: Literal["hold", "resume", "abort"] = "hold"
     handler_limits: dict[str, int] = {}
     say: Texts = {}
+    shares: tuple[str, ...] = ()
     ages: tuple[int, ...] = ()
     blocks: tuple[FunctionBlock, ...] = ()
     guards: int = 0

@@ -15,7 +15,7 @@ from edge.language.source import Node
 
 COMPLETIONS: tuple[Kind, ...] = get_args(Kind)[1:]
 
-LASTING: frozenset[Kind] = frozenset(COMPLETIONS) - {"record", "let"}
+LASTING: frozenset[Kind] = frozenset(COMPLETIONS) - {"record", "let", "release"}
 """The kinds that take time, and so may have `within`."""
 
 GOES_WITH: dict[str, frozenset[Kind]] = {
@@ -110,6 +110,7 @@ class Raise(Form, frozen=True):
 
 
 _Answers = Annotated[tuple[str, ...], Meta(min_length=1)]
+_Units = Annotated[tuple[str, ...], Meta(min_length=1)]
 
 
 class Ask(Form, frozen=True):
@@ -223,6 +224,14 @@ class Step(Form, frozen=True):
         ),
     ] = None
     alarm: Annotated[Raise | None, Meta(description="Raises an alarm.")] = None
+    acquire: Annotated[
+        _Units | None,
+        Meta(description="Waits for units of `shares` and takes them all at once.", examples=[["robot"]]),
+    ] = None
+    release: Annotated[
+        _Units | None,
+        Meta(description="Gives units back; their outputs go to failsafe.", examples=[["robot"]]),
+    ] = None
     within: Annotated[
         Expression | None, Meta(description="The longest that the step may take, or none.", examples=["60 s", "none"])
     ] = None
@@ -250,6 +259,8 @@ class Step(Form, frozen=True):
                 return f"{kind} {self.place(kind).text}"
             case "parallel" | "first" | "record" | "let" | "ramp" | "pulse":
                 return f"{kind} {', '.join(self.place(kind).entries)}"
+            case "acquire" | "release":
+                return f"{kind} {', '.join(self.acquire or self.release or ())}"
             case "choose" | "alarm":
                 return kind
             case "repeat":
@@ -299,6 +310,10 @@ class RecipeFile(Form, frozen=True):
     say: Annotated[Text | Say | None, Meta(description="Its title for the operator.")] = None
     uses: Annotated[
         tuple[str, ...], Meta(description="The units that it owns while it runs.", examples=[["mixer"]])
+    ] = ()
+    shares: Annotated[
+        tuple[str, ...],
+        Meta(description="Units that its steps acquire for a while, and release.", examples=[["robot"]]),
     ] = ()
     parameters: Annotated[dict[Name, Parameter], Meta(description="Its formula parameters.")] = field(
         default_factory=dict[str, Parameter]

@@ -15,7 +15,7 @@ Priority = Literal["low", "medium", "high", "critical"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 AlarmKind = Literal["interlock", "alarm", "device-lost", "timeout", "no-value", "refused", "phase-failed", "phase-held",
-                    "phase-late", "power-loss", "stood-still", "record", "differs"]  # fmt: skip
+                    "phase-late", "deadlock", "power-loss", "stood-still", "record", "differs"]  # fmt: skip
 """What can raise an alarm; `alarm` is one that an engineer has defined."""
 
 Reaction = Literal["hold", "stop", "abort"]

@@ -91,6 +91,8 @@ class Compiler(Binding):
             "record": self._record,
             "let": self._let,
             "alarm": self._alarm,
+            "acquire": self._acquire,
+            "release": self._release,
         }
 
     def handler(self, name: str, forms: Sequence[recipe.Step]) -> Block:
@@ -443,6 +445,28 @@ class Compiler(Binding):
         operation = Operation(form.name or one.form.recipe, block, values)
         return {"include": operation, "guards": guards, "condition": one.form.recipe}
 
+    def _acquire(self, form: recipe.Step) -> dict[str, Any]:
+        if not form.has("within"):
+            hint = "add `within: 60 s`, or `within: none`"
+            message = "this `acquire` has no `within`: it may wait for ever"
+            self.problems.warning(form.node.entries["acquire"].key, "no-within", message, hint)
+        units = self._shared(form, "acquire", form.acquire or ())
+        return {"acquire": units, "condition": ", ".join(units)}
+
+    def _release(self, form: recipe.Step) -> dict[str, Any]:
+        return {"release": self._shared(form, "release", form.release or ())}
+
+    def _shared(self, form: recipe.Step, key: str, units: Sequence[str]) -> tuple[str, ...]:
+        """The units that the recipe shares; others are reported."""
+        found: list[str] = []
+        for name, node in zip(units, form.place(key).items, strict=False):
+            if name in self.shares:
+                found.append(name)
+            elif name not in self.broken:
+                hint = suggest(name, self.shares) or f"add `shares: [{name}]` to the recipe, in place of `uses`"
+                self.problems.error(node, "not-shared", f"{tick(name)} is not a unit that the recipe shares", hint)
+        return tuple(dict.fromkeys(found))
+
     def _record(self, form: recipe.Step) -> dict[str, Any]:
         entries: list[Entry] = []
         for name, node in (form.record or {}).items():
@@ -503,6 +527,13 @@ class Compiler(Binding):
 _LOOPS = ("times", "while", "until", "each")
 _LISTED = "`times`, `while`, `until` and `each`"
 
+
+def inside(step: Step) -> tuple[Block, ...]:
+    """The blocks inside a step."""
+    others = [one.block for one in (step.repeat, step.include) if one is not None]
+    return (*(branch.block for branch in step.branches), *others)
+
+
 _ENDS: dict[Kind, str] = {
     "set": "only sets outputs",
     "until": "waits for a condition",
@@ -519,4 +550,6 @@ _ENDS: dict[Kind, str] = {
     "record": "records",
     "let": "sets variables",
     "alarm": "raises an alarm",
+    "acquire": "acquires units",
+    "release": "releases units",
 }

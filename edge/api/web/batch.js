@@ -146,6 +146,7 @@ function Steps({ steps }) {
       (one) => html`<li key=${`${one.branch}:${one.step}`} data-step=${one.name}>
         <span class="step-name">
           ${one.branch && html`<${Ltr} class="branch">${one.branch}<//> `}<bdi>${one.name}</bdi>
+          ${one.waits_for?.length > 0 && html` <span class="about">${t.waitsFor(one.waits_for.join(', '))}</span>`}
           ${one.condition && one.kind !== 'ask' && html`<span class="condition"><${Ltr}>${one.condition}<//></span>`}
         </span>
         <span class="step-time">
