@@ -4,6 +4,7 @@ from hil.plants.bottling import Conveyor, Robot, Scale, Tank, Valve
 from hil.plants.cleaning import CipSkid
 from hil.plants.model import Block
 from hil.plants.palletising import Infeed, PackMl, Palletiser
+from hil.plants.phase import EquipmentPhase
 from hil.plants.reaction import Reactor, Thermostat
 
 MODELS: dict[str, type[Block]] = {
@@ -18,5 +19,6 @@ MODELS: dict[str, type[Block]] = {
     "infeed": Infeed,
     "palletiser": Palletiser,
     "packml": PackMl,
+    "phase": EquipmentPhase,
 }
 """By the name after `model:`."""
