@@ -306,6 +306,8 @@ def _add_browse(commands: "_Commands[Parser]") -> None:
 
 def _add_batches(commands: "_Commands[Parser]") -> None:
     batches = _add(commands, "batches", "list the batches of the record", "Lists the batches, the latest first.")
+    batches.add_argument("--lot", metavar="LOT", default="", help="those of this lot alone")
+    batches.add_argument("--order", metavar="ORDER", default="", help="those of this order alone")
     batch = _add(
         commands,
         "batch",

@@ -172,19 +172,19 @@ def _browse(chosen: argparse.Namespace) -> int:
 
 
 def _batches(chosen: argparse.Namespace) -> int:
-    return _print_record(chosen, None)
+    return _print_record(chosen, None, lot=chosen.lot, order=chosen.order)
 
 
 def _batch(chosen: argparse.Namespace) -> int:
     return _print_record(chosen, chosen.id)
 
 
-def _print_record(chosen: argparse.Namespace, batch: str | None) -> int:
+def _print_record(chosen: argparse.Namespace, batch: str | None, **of: str) -> int:
     from edge import record, record_text
 
     try:
         state = _record_directory(chosen)
-        print(record_text.printed(state / "edge.db", batch, chosen.format))
+        print(record_text.printed(state / "edge.db", batch, chosen.format, **of))
     except record.NoRecord as missing:
         return _fail(str(missing))
     return 0

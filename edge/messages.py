@@ -106,7 +106,9 @@ Inward = DeviceReport | TagReport | Command | Revision | Ack | Restore | Hello
 
 
 class BatchStarted(msgspec.Struct, frozen=True, tag="batch-started"):
-    """A batch runs this version of a recipe; `units` are those of its parameters, by name."""
+    """A batch runs this version of a recipe. `units` are those of its parameters, by name, `lot` and `order` the
+    numbers that it asks for.
+    """
 
     batch: str
     recipe: str
@@ -114,6 +116,8 @@ class BatchStarted(msgspec.Struct, frozen=True, tag="batch-started"):
     parameters: dict[str, Value]
     by: str
     units: dict[str, str] = {}
+    lot: str = ""
+    order: str = ""
 
 
 class StateChanged(msgspec.Struct, frozen=True, tag="state"):

@@ -59,6 +59,9 @@ COMMIT;
 BEGIN;
 ALTER TABLE alarm ADD COLUMN priority TEXT NOT NULL DEFAULT '';
 ALTER TABLE alarm ADD COLUMN key TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN lot TEXT NOT NULL DEFAULT '';
+ALTER TABLE batch ADD COLUMN order_number TEXT NOT NULL DEFAULT '';
+CREATE INDEX batch_lot ON batch (lot);
 {SHELVING}
 {ACTION}
 PRAGMA user_version = 3;
@@ -89,7 +92,9 @@ CREATE TABLE recipe (hash TEXT PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NU
 CREATE TABLE batch (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL, run INTEGER NOT NULL, cycle INTEGER NOT NULL, cell TEXT NOT NULL,
     recipe TEXT NOT NULL, hash TEXT NOT NULL, parameters TEXT NOT NULL, who TEXT NOT NULL, state TEXT NOT NULL,
-    started INTEGER NOT NULL, ended INTEGER, reset INTEGER, version INTEGER NOT NULL DEFAULT 0) STRICT;
+    started INTEGER NOT NULL, ended INTEGER, reset INTEGER, version INTEGER NOT NULL DEFAULT 0,
+    lot TEXT NOT NULL DEFAULT '', order_number TEXT NOT NULL DEFAULT '') STRICT;
+CREATE INDEX batch_lot ON batch (lot);
 CREATE INDEX batch_id ON batch (id);
 CREATE TABLE state_change (
     batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, time INTEGER NOT NULL,
@@ -220,7 +225,9 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """One line of the list of batches. `version` is the number of its recipe's version; 0: of an older edge."""
+    """One line of the list of batches. `version` is the number of its recipe's version; 0: of an older edge. `lot` and
+    `order` are "" where the recipe asks for none.
+    """
 
     id: str
     recipe: str
@@ -229,6 +236,8 @@ class Summary(msgspec.Struct, frozen=True):
     started: datetime
     ended: datetime | None = None
     version: int = 0
+    lot: str = ""
+    order: str = ""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -255,6 +264,8 @@ class Batch(msgspec.Struct, frozen=True):
     state: str
     started: datetime
     ended: datetime | None = None
+    lot: str = ""
+    order: str = ""
     parameters: tuple[Parameter, ...] = ()
     steps: tuple[StepRun, ...] = ()
     states: tuple[StateChange, ...] = ()
@@ -364,10 +375,19 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def batches(path: Path, limit: int = 1000) -> list[Summary]:
-    """The batches, the latest first, at most `limit`. Raises NoRecord."""
+def batches(path: Path, limit: int = 1000, *, lot: str = "", order: str = "") -> list[Summary]:
+    """The batches, the latest first, at most `limit`; those of a lot, or of an order, where it is given.
+
+    Raises NoRecord.
+    """
     with _reading(path) as db:
-        return list(_rows(db, Summary, "SELECT * FROM batch ORDER BY number DESC LIMIT ?", limit))
+        found = {"lot": lot, "order_number": order}
+        wanted = [(column, number) for column, number in found.items() if number]
+        if wanted and version(db, path) < 3:  # an older edge knew neither
+            return []
+        where = " AND ".join(f"{column} = ?" for column, _ in wanted) or "true"
+        query = f"SELECT * FROM batch WHERE {where} ORDER BY number DESC LIMIT ?"
+        return list(_rows(db, Summary, query, *(number for _, number in wanted), limit))
 
 
 def batch(path: Path, batch_id: str) -> Batch:
@@ -427,9 +447,9 @@ def _of_batch(db: sqlite3.Connection, kind: type[T], table: str, number: int) ->
     return tuple(_rows(db, kind, f"SELECT * FROM {table} WHERE batch = ? ORDER BY rowid", number))
 
 
-def _rows(db: sqlite3.Connection, kind: type[T], query: str, bound: int) -> Iterator[T]:
+def _rows(db: sqlite3.Connection, kind: type[T], query: str, *bound: int | str) -> Iterator[T]:
     """Rows as Structs: a field is the column of its name (that may need reading), or keeps its default."""
-    cursor = db.execute(query, (bound,))
+    cursor = db.execute(query, bound)
     names = [column[0] for column in cursor.description]
     for row in cursor:
         cells: dict[str, Any] = {}
@@ -457,5 +477,6 @@ _READ: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
     "duration_ns": ("duration_s", _seconds),
     "active_ns": ("active_s", _seconds),
     "who": ("by", None),
+    "order_number": ("order", None),
 }
 """Column -> the Struct's field, and how its cell is read."""

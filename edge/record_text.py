@@ -16,10 +16,23 @@ WIDTH = 100
 """Columns that the text keeps to."""
 
 
-def printed(path: Path, batch_id: str | None = None, form: str = "text", language: str = "en") -> str:
-    """A batch's record, or the list of batches (None), as text or `json`. Raises NoRecord."""
+def printed(
+    path: Path,
+    batch_id: str | None = None,
+    form: str = "text",
+    language: str = "en",
+    *,
+    lot: str = "",
+    order: str = "",
+) -> str:
+    """A batch's record, or the list of batches (None), of a lot or an order perhaps; as text or `json`.
+
+    Raises NoRecord.
+    """
     if batch_id is None:
-        listed = batches(path)
+        listed = batches(path, lot=lot, order=order)
+        if not listed and (lot or order) and form == "text":
+            return "No batch of that has been recorded."
         return as_json(listed) if form == "json" else as_table(listed)
     whole = batch(path, batch_id)
     return as_json(whole) if form == "json" else as_text(whole, language)
@@ -34,6 +47,7 @@ def as_table(summaries: Sequence[Summary], zone: tzinfo | None = None) -> str:
     """The list of batches as aligned text, times in `zone` (None: this machine's)."""
     if not summaries:
         return "No batch has been recorded yet."
+    numbers = [number for number in ("lot", "order") if any(getattr(one, number) for one in summaries)]
     rows = [
         (
             one.id,
@@ -42,11 +56,13 @@ def as_table(summaries: Sequence[Summary], zone: tzinfo | None = None) -> str:
             one.state,
             one.by,
             str(one.version or ""),
+            *(getattr(one, number) for number in numbers),
             one.recipe,
         )
         for one in summaries
     ]
-    return "\n".join(_table(("batch", "started", "took", "state", "by", "version", "recipe"), rows, indent=""))
+    columns = ("batch", "started", "took", "state", "by", "version", *numbers, "recipe")
+    return "\n".join(_table(columns, rows, indent=""))
 
 
 def as_text(record: Batch, language: str = "en", zone: tzinfo | None = None) -> str:
@@ -122,6 +138,7 @@ def _head(record: Batch, clock: _Clock, language: str) -> list[str]:
         *([("Version", str(record.version))] if record.version else ()),
         ("SHA-256", record.hash),
         ("Cell", record.cell),
+        *((name, number) for name, number in (("Lot", record.lot), ("Order", record.order)) if number),
         ("Started", f"{clock.whole(record.started)} by {record.by or 'nobody named'}"),
     ]
     if record.ended:

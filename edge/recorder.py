@@ -318,9 +318,10 @@ class Record:
     def _begin(self, db: sqlite3.Connection, stamp: Stamp, event: BatchStarted) -> int:
         parameters = [Parameter(name, value, event.units.get(name, "")) for name, value in event.parameters.items()]
         texts = (self.plan.cell.name, event.recipe, event.hash, _json(parameters), event.by)
+        texts = (*texts, event.lot, event.order)
         added = db.execute(
-            "INSERT INTO batch (id, run, cycle, started, cell, recipe, hash, parameters, who, state, version) "
-            "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'idle', "
+            "INSERT INTO batch (id, run, cycle, started, cell, recipe, hash, parameters, who, lot, order_number, "
+            "state, version) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'idle', "
             "(SELECT ifnull(max(version), 0) FROM version WHERE (cell, recipe, hash) = (?5, ?6, ?7))) RETURNING number",
             (event.batch, *stamp, *texts),
         )

@@ -16,6 +16,7 @@ from edge.batch import Alarm, BatchState, BranchState, Shelf, State
 from edge.catalogue import recipes
 from edge.devices import DeviceView, Json, iso
 from edge.engine import alarms, states, words
+from edge.engine.guards import missing
 from edge.engine.sequence import active, offered
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
 from edge.language.program import Plan, Recipe, Texts
@@ -468,9 +469,22 @@ class View:
             "batches": {name: self.batch(one) for name, one in self.batches.items()},
             "alarms": {str(number): self._alarm_json(one) for number, one in self.alarms.items()},
             "log": {str(number): self._entry(time_ns, event) for number, time_ns, event in self.log},
-            "recipes": recipes(self.plan),
+            "recipes": self.recipes(),
             "reloaded": self.reloaded,
         }
+
+    def recipes(self) -> Json:
+        """The recipes that can be started, each with the texts of the permissives that are missing now."""
+        values = self._values()
+        found = recipes(self.plan)
+        for name, recipe in self.plan.recipes.items():
+            found[name]["missing"] = [one.say for one in missing(self.plan, recipe, "start", values)]
+        return found
+
+    def _values(self) -> list[Value | None]:
+        """The value of every tag, by its index; None unless it is good."""
+        read = [reading for device in self.devices for reading in device.readings()]
+        return [value for _, value, _, _ in sorted(read, key=lambda reading: reading[0].index)]
 
     def _loop(self) -> Json:
         stats = self.loop

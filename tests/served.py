@@ -148,7 +148,8 @@ def record_of_one(file: Path, batch: str, state: str) -> None:
         if new:
             db.executescript(record.SCHEMA)
         number = db.execute(
-            "INSERT INTO batch VALUES (NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL, 0)",
+            "INSERT INTO batch VALUES "
+            "(NULL, ?, 1, 1, 'bottling', 'rinse-and-fill', 'h', ?, 'Amina', ?, ?, ?, NULL, 0, '', '')",
             (
                 batch,
                 '[{"name": "volume", "value": 20, "unit": "L"}]',

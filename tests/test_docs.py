@@ -14,7 +14,7 @@ from drivers.identity import Secret
 from drivers.modbus_settings import Serial, TlsSettings
 from edge import arguments
 from edge.engine.states import COMMANDS, TABLE
-from edge.language import recipe, units
+from edge.language import recipe, rules, units
 from edge.language.cell_file import CELL, CellForm, DeviceForm, TagForm, apply_endpoints, load_cell
 from edge.language.equipment import PhaseForm, PhaseLimits
 from edge.language.plan import PLANT, check
@@ -53,7 +53,8 @@ def whole(block: Block) -> tuple[str, str]:
     text, problems = f"steps:\n{block.text}" if block.text.startswith("- ") else block.text, Problems()
     node = parse(text, block.place, problems)
     assert node is not None, report(problems)
-    kind = next((kind for kind, known in KEYS.items() if known.issuperset(node.entries)), None)
+    kinds = sorted(KEYS, key=lambda kind: not block.page.startswith(kind))  # both cells and recipes have interlocks
+    kind = next((kind for kind in kinds if KEYS[kind].issuperset(node.entries)), None)
     assert kind is not None, f"{block.place}: an example of a file that edge does not know: {list(node.entries)}"
     rest = [f"{key}: {value}" for key, value in REST[kind].items() if key not in node.entries]
     return kind, "\n".join([text.rstrip("\n"), *rest, ""])
@@ -142,6 +143,7 @@ def untold(page: Path, names: Iterable[str]) -> list[str]:
 @pytest.mark.parametrize(
     "form",
     [
+        *(rules.CellInterlock, rules.Alarm, rules.Permissive, rules.UnexpectedRestart),
         *(CellForm, DeviceForm, TagForm, PhaseForm, PhaseLimits, Serial, TlsSettings, Secret, PlantForm),
         *(driver.find(name).Settings for name in driver.names()),
         *CONTROLLERS.values(),
@@ -155,7 +157,7 @@ def test_every_key_of_a_cell_is_told(form: type) -> None:
 @pytest.mark.parametrize(
     "form",
     [
-        *(recipe.RecipeFile, recipe.Parameter, recipe.Interlock, recipe.Handlers, recipe.Say),
+        *(recipe.RecipeFile, recipe.Parameter, rules.Interlock, rules.Permissive, recipe.Handlers, recipe.Say),
         *(recipe.Step, recipe.Way, recipe.Repeat, recipe.Ramp, recipe.Ask, recipe.Number, recipe.Raise),
     ],
     ids=lambda form: form.__name__,

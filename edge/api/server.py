@@ -51,7 +51,6 @@ from edge.api.request import (
     tag_of,
 )
 from edge.api.stream import Stream
-from edge.catalogue import recipes
 from edge.devices import iso
 from edge.engine import refusals, states
 from edge.language.program import Plan
@@ -116,7 +115,8 @@ class Server:
                 web.post("/api/batches/{batch}/{command}", self.steer),
                 web.post("/api/tags/{tag}", self.set_tag),
                 web.post("/api/alarms/{alarm}/shelve", self.shelve),
-                web.post("/api/alarms/{alarm}/{command:acknowledge|unshelve}", self.acknowledge),
+                web.post("/api/alarms/{alarm}/unshelve", self.unshelve),
+                web.post("/api/alarms/{alarm}/acknowledge", self.acknowledge),
             ]
         )
         return app
@@ -187,7 +187,7 @@ class Server:
         return _json(self.view.state())
 
     async def recipes(self, request: web.Request) -> web.Response:
-        return _json(recipes(self.plan))
+        return _json(self.view.recipes())
 
     async def versions(self, request: web.Request) -> web.Response:
         """Every version of a recipe that has come into force, the oldest first."""
@@ -222,22 +222,43 @@ class Server:
         return response
 
     async def batches(self, request: web.Request) -> web.Response:
-        """The record's batches, the latest first, with those that live now and are not in it yet before them."""
+        """The record's batches, the latest first, with those that live now and are not in it yet before them.
+
+        `lot` and `order` ask for those of that lot or order.
+        """
         limit = request.query.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 1000):
             raise RequestError(400, f"limit is a number from 1 to 1000, not `{limit}`")
-        found = await self._recorded(int(limit))
+        of = {name: request.query.get(name, "") for name in ("lot", "order")}
+        found = await self._recorded(int(limit), **of)
         recorded = {one.id for one in found}
-        live = [_summary(one) for one in self.view.batches.values() if one.batch not in recorded]
+        live = [self._summary(one) for one in self.view.batches.values() if one.batch not in recorded]
+        live = [one for one in live if all(one[name] == number for name, number in of.items() if number)]
         return _json([*reversed(live), *({**msgspec.to_builtins(one), "live": self._lives(one.id)} for one in found)])
 
-    async def _recorded(self, limit: int) -> list[record.Summary]:
+    async def _recorded(self, limit: int, **of: str) -> list[record.Summary]:
         if not self.record_file.exists():
             return []
         try:
-            return await asyncio.to_thread(record.batches, self.record_file, limit)
+            return await asyncio.to_thread(record.batches, self.record_file, limit, **of)
         except record.NoRecord as error:
             raise RequestError(503, str(error)) from None
+
+    def _summary(self, batch: BatchView) -> dict[str, Any]:
+        """A batch that is not in the record yet, as the record would list it."""
+        recipe = self.plan.version(batch.recipe, batch.hash)
+        numbers = recipe.identified(batch.parameters) if recipe is not None else {}
+        return {
+            "id": batch.batch,
+            "recipe": batch.recipe,
+            "state": batch.state,
+            "by": batch.by,
+            "started": iso(batch.started_ns),
+            "ended": None,
+            "lot": numbers.get("lot", ""),
+            "order": numbers.get("order", ""),
+            "live": True,
+        }
 
     def _lives(self, batch: str) -> bool:
         return batch in self.view.batches
@@ -251,7 +272,7 @@ class Server:
             found = await asyncio.to_thread(record.batch, self.record_file, name)
         except record.NoRecord as error:
             if view is not None:
-                return _json({**_summary(view), "live": live})
+                return _json({**self._summary(view), "live": live})
             # the record's own refusals have no cause; a disk that fails has
             raise RequestError(404 if error.__cause__ is None else 503, str(error)) from None
         return _json({**msgspec.to_builtins(found), "live": live})
@@ -335,9 +356,15 @@ class Server:
         return _json({"tag": tag.name, "value": value})
 
     async def acknowledge(self, request: web.Request) -> web.Response:
+        return await self._see_to(request, "acknowledge")
+
+    async def unshelve(self, request: web.Request) -> web.Response:
+        return await self._see_to(request, "unshelve")
+
+    async def _see_to(self, request: web.Request, command: str) -> web.Response:
         body = await self._body(request, Steer)
         number = self._alarm(request)
-        await self.link.command(request.match_info["command"], body.by, alarm=number)
+        await self.link.command(command, body.by, alarm=number)
         return _json({"alarm": number})
 
     async def shelve(self, request: web.Request) -> web.Response:
@@ -365,19 +392,6 @@ def _json(data: object, status: int = 200, headers: Mapping[str, str] | None = N
         status=status,
         headers={"Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", **(headers or {})},
     )
-
-
-def _summary(batch: BatchView) -> dict[str, Any]:
-    started = None if batch.started_ns is None else batch.started_ns
-    return {
-        "id": batch.batch,
-        "recipe": batch.recipe,
-        "state": batch.state,
-        "by": batch.by,
-        "started": iso(started),
-        "ended": None,
-        "live": True,
-    }
 
 
 def _in_a_line(entry: logging.LogRecord) -> bool:

@@ -15,7 +15,7 @@ from edge.devices import Json
 
 PERIOD_S = 0.1
 BEAT_S = 1.0
-NAMED = frozenset({"devices", "units", "tags", "batches", "alarms", "log"})
+NAMED = frozenset({"devices", "units", "tags", "batches", "alarms", "log", "recipes"})
 """The sections whose entries change one by one."""
 
 _encode = msgspec.json.Encoder().encode

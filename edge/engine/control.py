@@ -52,7 +52,8 @@ class Control:
         batch.body = BranchState(recipe.body)
         sequence.blocks.begin(sequence.blocks.of("batch"), batch.body.instances, batch.clock)
         units = {one.name: one.unit for one in recipe.parameters}
-        self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by, units))
+        numbers = recipe.identified(parameters)
+        self.emit(BatchStarted(batch.batch, recipe.name, recipe.hash, parameters, by, units, **numbers))
         self.change(sequence, "start", words.STARTED, by)
 
     def _own(self, sequence: Sequence) -> None:

@@ -3,7 +3,7 @@
 `plan.py` makes it from the files, `engine.py` runs it. Nothing in it changes while it runs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -351,6 +351,11 @@ class Recipe(msgspec.Struct, frozen=True):
     guards: int = 0
     permissives: tuple[Permissive, ...] = ()
     text: str = ""
+
+    def identified(self, values: Mapping[str, Value]) -> dict[str, str]:
+        """The lot and order number among the values of its parameters, as far as it asks for them."""
+        named = [(one.identify, values.get(one.name)) for one in self.parameters if one.identify is not None]
+        return {kind: str(value) for kind, value in named if value is not None}
 
 
 class Plan(msgspec.Struct, frozen=True):
