@@ -251,9 +251,29 @@ def test_an_alarm_is_shown_and_acknowledged(visit, served):
     expect(page.locator(".cause")).to_have_text("Scale overloaded")
     alarm.get_by_role("button", name="Acknowledge").click()
     expect(alarm).to_have_attribute("data-acknowledged", "yes")
-    expect(alarm.get_by_role("button")).to_have_count(0)
+    expect(alarm.get_by_role("button", name="Acknowledge")).to_have_count(0)
     served.loop.put(conveyor__weight=1.0)
     expect(page.get_by_text("No alarms")).to_be_visible()
+
+
+def test_an_alarm_is_shelved_with_a_reason_and_brought_back(visit, served):
+    page = visit()
+    start(page)
+    state(page, "running")
+    served.loop.put(conveyor__weight=50.0)
+    alarm = page.locator("[data-alarm]")
+    expect(alarm).to_have_attribute("data-priority", "high")
+    expect(alarm.locator("strong")).to_have_text("High")
+    alarm.get_by_role("button", name="Shelve").click()
+    alarm.get_by_role("button", name="Shelve").click()
+    expect(alarm.get_by_text("This is needed.")).to_be_visible()
+    alarm.get_by_label("Why").fill("scale is being changed")
+    alarm.get_by_role("button", name="Shelve").click()
+    expect(page.get_by_text("No alarms")).to_be_visible()
+    page.get_by_text("Shelved alarms (1)").click()
+    expect(alarm.get_by_text("scale is being changed")).to_be_visible()
+    alarm.get_by_role("button", name="Bring back").click()
+    expect(alarm.get_by_role("button", name="Acknowledge")).to_be_visible()
 
 
 def test_a_lost_device_shows_no_value_and_says_why(visit, served):

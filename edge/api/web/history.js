@@ -1,6 +1,7 @@
 // The batches that the record keeps, and the record of one.
 
 import { html, useEffect, useRef, useState } from '/web/vendor/preact.js';
+import { TextField } from '/web/fields.js';
 import { Detail, Ltr, Quantity, StateMark, Time, useDesk } from '/web/parts.js';
 import { get } from '/web/stream.js';
 
@@ -12,11 +13,14 @@ export function History({ recipes, news }) {
   const { t } = desk;
   const [batches, setBatches] = useState([]);
   const [open, setOpen] = useState(null);
+  const [number, setNumber] = useState('');
   useEffect(() => {
     let wanted = true;
     const read = async () => {
-      const found = await get(`/api/batches?limit=${SHOWN}`);
-      if (wanted && found) setBatches(found.filter((one) => one.ended));
+      const of = encodeURIComponent(number.trim());
+      const asked = of ? [`&lot=${of}`, `&order=${of}`] : [''];
+      const found = await Promise.all(asked.map((query) => get(`/api/batches?limit=${SHOWN}${query}`)));
+      if (wanted && found.every(Boolean)) setBatches(alone(found.flat()).filter((one) => one.ended));
     };
     read();
     const later = setTimeout(read, 1500); // the recorder may be a moment behind the loop
@@ -24,17 +28,18 @@ export function History({ recipes, news }) {
       wanted = false;
       clearTimeout(later);
     };
-  }, [news]);
+  }, [news, number]);
   const title = (name) => desk.say(recipes[name]?.title) || name;
 
   return html`<section class="card" aria-labelledby="history-title">
     <h2 id="history-title">${t.history}</h2>
+    <${TextField} name="number" label=${t.find} text=${number} onText=${setNumber} />
     ${batches.length === 0 && html`<p class="about">${t.noHistory}</p>`}
     <ul class="history">
       ${batches.map(
         (one) => html`<li key=${one.id}>
           <button type="button" data-batch=${one.id} onClick=${() => setOpen(one.id)}>
-            <span><bdi>${title(one.recipe)}</bdi><span class="about"><${Ltr}>${one.id}<//> · <bdi>${one.by}</bdi></span></span>
+            <span><bdi>${title(one.recipe)}</bdi><span class="about"><${Ltr}>${one.id}<//> · <bdi>${one.by}</bdi>${numbers(t, one)}</span></span>
             <span><${StateMark} state=${one.state} />
               ${one.ended && html`<span class="about"><${Time} seconds=${seconds(one)} /></span>`}</span>
           </button>
@@ -44,6 +49,12 @@ export function History({ recipes, news }) {
     ${open && html`<${Details} id=${open} title=${title} onClose=${() => setOpen(null)} />`}
   </section>`;
 }
+
+/** Every batch once: a lot and an order may have the same number. */
+const alone = (batches) => [...new Map(batches.map((one) => [one.id, one])).values()];
+
+const numbers = (t, { lot, order }) =>
+  [[t.lot, lot], [t.order, order]].filter(([, one]) => one).map(([name, one]) => html` · ${name} <bdi>${one}</bdi>`);
 
 const seconds = ({ started, ended }) => (new Date(ended) - new Date(started)) / 1000;
 
@@ -70,7 +81,7 @@ function Record({ batch }) {
   const { t } = desk;
   return html`<p><${StateMark} state=${batch.state} /></p>
     <p class="about">
-      ${t.started} <bdi>${desk.day(batch.started)}</bdi> · ${t.by} <bdi>${batch.by}</bdi>
+      ${t.started} <bdi>${desk.day(batch.started)}</bdi> · ${t.by} <bdi>${batch.by}</bdi>${numbers(t, batch)}
       ${batch.ended && html` · ${t.duration} <${Time} seconds=${seconds(batch)} />`}
     </p>
     <${Rows} title=${t.parameters} rows=${batch.parameters} row=${(one) => [one.name, html`<${Quantity} value=${one.value} unit=${one.unit} />`]} />

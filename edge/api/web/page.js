@@ -1,10 +1,11 @@
 // The operator's page: what runs, in which step, with which values and alarms, and the commands for it.
 
 import { html, render, useEffect, useRef, useState } from '/web/vendor/preact.js';
+import { Alarms } from '/web/alarms.js';
 import { Batch } from '/web/batch.js';
 import { History } from '/web/history.js';
 import { Desk, Icon, useDesk } from '/web/parts.js';
-import { Alarms, Events, Plant } from '/web/plant.js';
+import { Events, Plant } from '/web/plant.js';
 import { Start } from '/web/start.js';
 import { follow, post } from '/web/stream.js';
 import { apart, LANGUAGES, preferred, speak } from '/web/texts.js';

@@ -1,48 +1,8 @@
-// The machines and what they show; the alarms; what has happened.
+// The machines and what they show; what has happened.
 
-import { html, useState } from '/web/vendor/preact.js';
-import { Detail, Fault, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
+import { html } from '/web/vendor/preact.js';
+import { Detail, Icon, Ltr, Tag, useDesk, valueText } from '/web/parts.js';
 import { apart } from '/web/texts.js';
-
-export function Alarms({ alarms }) {
-  const desk = useDesk();
-  const { t } = desk;
-  const order = (one) => (one.active ? 0 : 2) + (one.acknowledged ? 1 : 0);
-  const sorted = Object.entries(alarms).sort(([a, one], [b, two]) => order(one) - order(two) || b - a);
-  return html`<section class="alarms" aria-labelledby="alarms-title">
-    <h2 id="alarms-title" class=${sorted.length ? '' : 'unseen'}>${t.alarms}</h2>
-    ${sorted.length === 0 && html`<p class="quiet"><${Icon} name="check" /> ${t.noAlarms}</p>`}
-    <ul>
-      ${sorted.map(([number, alarm]) => html`<${Alarm} key=${number} number=${number} alarm=${alarm} />`)}
-    </ul>
-  </section>`;
-}
-
-function Alarm({ number, alarm }) {
-  const desk = useDesk();
-  const { t } = desk;
-  const [error, setError] = useState('');
-  const acknowledge = async () => setError((await desk.give(`/api/alarms/${number}/acknowledge`, {})).error);
-  return html`<li
-    data-alarm=${number}
-    data-active=${alarm.active ? 'yes' : 'no'}
-    data-acknowledged=${alarm.acknowledged ? 'yes' : 'no'}
-  >
-    <${Icon} name="bell" />
-    <div>
-      <p class="alarm-text"><bdi>${desk.say(alarm.say)}</bdi></p>
-      <${Detail} text=${alarm.detail} />
-      <p class="about">
-        ${t.kinds[alarm.kind] ?? alarm.kind} · ${alarm.active ? t.active : t.gone}
-        ${alarm.acknowledged && html` · ${t.acknowledged}`} · <${Ltr}>${desk.clock(alarm.time)}<//>
-        ${alarm.batch && html` · <${Ltr}>${alarm.batch}<//>`}
-      </p>
-      <${Fault} error=${error} />
-    </div>
-    ${!alarm.acknowledged &&
-    html`<button type="button" disabled=${!desk.current} onClick=${acknowledge}>${t.acknowledge}</button>`}
-  </li>`;
-}
 
 /** `title` gives the name under which people know a batch. */
 export function Plant({ units, devices, tags, scan, overruns, title }) {

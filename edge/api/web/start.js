@@ -18,7 +18,7 @@ export function Start({ recipes, units, devices, title }) {
             <${Icon} name="play" /> <bdi>${desk.say(recipe.title) || name}</bdi>
           </button>
           ${open === name &&
-          html`<${Form} name=${name} recipe=${recipe} inTheWay=${inTheWay(t, recipe, units, devices, title)}
+          html`<${Form} name=${name} recipe=${recipe} inTheWay=${inTheWay(desk, recipe, units, devices, title)}
             onDone=${() => setOpen('')} />`}
         </div>`,
       )}
@@ -27,8 +27,9 @@ export function Start({ recipes, units, devices, title }) {
 }
 
 /** Why the recipe cannot start now, as far as the page can see. */
-function inTheWay(t, recipe, units, devices, title) {
-  const reasons = [];
+function inTheWay(desk, recipe, units, devices, title) {
+  const { t } = desk;
+  const reasons = (recipe.missing ?? []).map((say) => t.missingFirst(desk.say(say)));
   for (const unit of recipe.uses) {
     if (units[unit]?.owner) reasons.push(t.unitUsed(apart(unit), title(units[unit].owner)));
     for (const device of units[unit]?.devices ?? []) {
