@@ -12,6 +12,7 @@ from edge.messages import (
     AlarmRaised,
     AlarmShelved,
     AlarmUnshelved,
+    BatchStarted,
     CommandDone,
     StateChanged,
     StepStarted,
@@ -470,6 +471,23 @@ def test_a_restart_by_itself_waits_for_the_permissives(cell) -> None:
     again.put("plc.ready", True)
     again.run(5)
     assert again.state() == "running" and again.level("plc.valve") is True
+
+
+# --- lot and order numbers -------------------------------------------------------------------------------------------
+
+LOT = FILL.replace("steps:", "parameters:\n  lot: {type: text, identify: lot}\nsteps:")
+
+
+def test_a_lot_number_is_asked_for_and_recorded_as_such(cell) -> None:
+    run = cell(LOT)
+    run.run(3)
+    for parameters in ({}, {"lot": " "}):
+        run.command("start", recipe="fill", parameters=parameters)
+    run.run(2)
+    assert [one.text for one in refusals(run)] == ["lot is needed", "lot: a text is needed"]
+    run.start("fill", lot="L-7")
+    (started,) = run.of(BatchStarted)
+    assert (started.lot, started.order) == ("L-7", "")
 
 
 def test_the_same_inputs_give_the_same_again(cell) -> None:

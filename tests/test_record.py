@@ -9,13 +9,27 @@ import tempfile
 from datetime import UTC, timedelta, timezone
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.value import Value
 from edge import record, record_text
-from edge.messages import Asked, BatchStarted, Commit, Recorded, StateChanged, StepEnded, StepStarted
+from edge.messages import (
+    AlarmAcknowledged,
+    AlarmCleared,
+    AlarmRaised,
+    AlarmShelved,
+    AlarmUnshelved,
+    Asked,
+    BatchStarted,
+    Commit,
+    Recorded,
+    StateChanged,
+    StepEnded,
+    StepStarted,
+)
 from edge.record import FILE, NoRecord
 from edge.recorder import Record, unfinished
 from tests.recording import BATCH, RUN, START, TEXT, batch_events, commits, plan_in
@@ -107,6 +121,35 @@ def test_the_list_has_the_latest_first(path: Path) -> None:
         "20261124-101530  2026-11-24 10:15:30  1 min 40 s  complete  amira  1        rinse-and-fill"
     )
     assert [one.id for one in record.batches(path, limit=1)] == ["20261124-101535"]
+
+
+def test_batches_are_found_by_their_lot_and_order(tmp_path: Path) -> None:
+    kept(tmp_path, BatchStarted(BATCH, "first", "", {}, "amira", lot="L-7", order="4711"))
+    path = kept(tmp_path, BatchStarted("other", "second", "", {}, "yusuf", lot="L-8"), run=RUN + 1)
+    assert [one.id for one in record.batches(path, lot="L-7")] == [BATCH]
+    assert [one.id for one in record.batches(path, lot="L-7", order="4711")] == [BATCH]
+    assert record.batches(path, lot="L-8", order="4711") == []
+    assert record_text.printed(path, lot="L-9") == "No batch of that has been recorded."
+    first, _, second = record_text.printed(path).splitlines()
+    assert first.split() == ["batch", "started", "took", "state", "by", "version", "lot", "order", "recipe"]
+    assert second.split()[-3:] == ["L-7", "4711", "first"]
+    assert "Lot      L-7\nOrder    4711\n" in record_text.printed(path, BATCH)
+
+
+def test_who_has_shelved_an_alarm_and_why_is_kept(tmp_path: Path) -> None:
+    raised = AlarmRaised(1, "interlock", {"en": "Overfull"}, BATCH, key="batch:interlock:0", priority="high")
+    again = msgspec.structs.replace(raised, alarm=2)
+    path = kept(
+        tmp_path,
+        BatchStarted(BATCH, "first", "", {}, "amira"),
+        *(raised, AlarmShelved(1, "amira", "sensor is being changed", 500), AlarmCleared(1), again),
+        *(AlarmUnshelved(2, "edge"), AlarmAcknowledged(2, "yusuf")),
+    )
+    whole = record.batch(path, BATCH)
+    (shelving,) = whole.shelvings
+    assert (shelving.by, shelving.why, shelving.ended_by) == ("amira", "sensor is being changed", "edge")
+    assert [(one.priority, one.by) for one in whole.alarms] == [("high", None), ("high", "yusuf")]
+    assert "sensor is being changed  Overfull" in record_text.printed(path, BATCH)
 
 
 def test_what_people_typed_neither_moves_the_cursor_nor_breaks_the_columns(tmp_path: Path) -> None:
