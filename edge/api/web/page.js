@@ -118,7 +118,7 @@ function Board({ state }) {
                 tags=${state.tags} />`,
             )}
           </section>
-          <${Start} recipes=${state.recipes} units=${state.units} devices=${state.devices} title=${title} />
+          <${Start} recipes=${state.recipes} reloaded=${state.reloaded} units=${state.units} devices=${state.devices} title=${title} />
         </div>
         <div>
           <${Plant} units=${state.units} devices=${state.devices} tags=${state.tags} scan=${state.scan_s}

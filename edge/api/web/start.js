@@ -5,7 +5,28 @@ import { Fault, Icon, useDesk } from '/web/parts.js';
 import { checkNumber, ChoiceField, NumberField, Switch, TextField } from '/web/fields.js';
 import { apart } from '/web/texts.js';
 
-export function Start({ recipes, units, devices, title }) {
+/** Takes in the recipe files that have changed, and says what came of it, whoever asked. */
+function Reload({ reloaded }) {
+  const desk = useDesk();
+  const { t } = desk;
+  const [error, setError] = useState('');
+  const [busy, setBusy] = useState(false);
+  const reload = async () => {
+    setBusy(true);
+    const answer = await desk.give('/api/recipes/reload', {});
+    setBusy(false);
+    setError(answer.error);
+  };
+  return html`<div class="reload">
+    <button type="button" onClick=${reload} disabled=${busy || !desk.current} aria-busy=${busy}>
+      ${busy ? t.sending : t.reload}
+    </button>
+    <${Fault} error=${error} />
+    ${reloaded.report && html`<pre dir="ltr" class="report">${reloaded.report}</pre>`}
+  </div>`;
+}
+
+export function Start({ recipes, reloaded, units, devices, title }) {
   const desk = useDesk();
   const { t } = desk;
   const [open, setOpen] = useState('');
@@ -23,6 +44,7 @@ export function Start({ recipes, units, devices, title }) {
         </div>`,
       )}
     </div>
+    <${Reload} reloaded=${reloaded} />
   </section>`;
 }
 

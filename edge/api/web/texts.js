@@ -35,6 +35,7 @@ const en = {
   batches: 'Batches',
   noBatch: 'No batch is running.',
   startTitle: 'Start a batch',
+  reload: 'Take in changed recipes',
   start: 'Start',
   close: 'Close',
   back: 'Back',
@@ -149,6 +150,7 @@ const en = {
     'step-confirmed': (e) => `${e.by} confirmed step ${e.name}`,
     'alarm-shelved': (e) => `${e.by} shelved an alarm: ${e.why}`,
     'alarm-unshelved': (e) => `${e.by} brought an alarm back`,
+    'recipe-revised': (e) => (e.hash ? `${e.by} brought a new version of ${e.recipe}` : `${e.by} withdrew ${e.recipe}`),
     'tag-set': (e) => `${e.by} set ${e.tag} to ${e.value}`,
   },
 };
@@ -186,6 +188,7 @@ const fr = {
   batches: 'Lots',
   noBatch: 'Aucun lot en cours.',
   startTitle: 'Démarrer un lot',
+  reload: 'Prendre en compte les recettes modifiées',
   start: 'Démarrer',
   close: 'Fermer',
   back: 'Retour',
@@ -324,6 +327,8 @@ const fr = {
     'step-confirmed': (e) => `${e.by} a confirmé l’étape ${e.name}`,
     'alarm-shelved': (e) => `${e.by} a mis une alarme de côté : ${e.why}`,
     'alarm-unshelved': (e) => `${e.by} a remis une alarme`,
+    'recipe-revised': (e) =>
+      e.hash ? `${e.by} a mis en vigueur une nouvelle version de ${e.recipe}` : `${e.by} a retiré ${e.recipe}`,
     'tag-set': (e) => `${e.by} a réglé ${e.tag} à ${e.value}`,
   },
 };
@@ -361,6 +366,7 @@ const ar = {
   batches: 'الدفعات',
   noBatch: 'لا توجد دفعة قيد التنفيذ.',
   startTitle: 'بدء دفعة',
+  reload: 'اعتماد الوصفات المعدَّلة',
   start: 'بدء',
   close: 'إغلاق',
   back: 'رجوع',
@@ -499,6 +505,7 @@ const ar = {
     'step-confirmed': (e) => `أكّد ${e.by} الخطوة ${e.name}`,
     'alarm-shelved': (e) => `أجّل ${e.by} إنذارًا: ${e.why}`,
     'alarm-unshelved': (e) => `أعاد ${e.by} إنذارًا`,
+    'recipe-revised': (e) => (e.hash ? `اعتمد ${e.by} نسخة جديدة من ${e.recipe}` : `سحب ${e.by} الوصفة ${e.recipe}`),
     'tag-set': (e) => `ضبط ${e.by} القيمة ${e.tag} على ${e.value}`,
   },
 };
