@@ -272,6 +272,8 @@ def test_the_examples_of_the_api_work_and_every_route_is_told(served: Served) ->
     step = wait_for(lambda: served.batch(batch)["waits"], "a step that waits")[0]["step"]
     status, answer = asked(served, told.pop("POST /api/batches/{batch}/confirm"), BATCH=batch, STEP=step)
     assert status == 200, answer
+    status, answer = asked(served, told.pop("POST /api/recipes/reload"))
+    assert status == 422 and answer["problems"][0]["code"] == "no-file", answer  # the files of this cell are gone
     for route, line in told.items():
         status, answer = asked(served, line, BATCH=batch, PROMPT=question["prompt"], ALARM=alarm)
         assert status == 200, f"{route}: {answer}"
