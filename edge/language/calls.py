@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import msgspec
 
 from edge.language.arithmetic import absolute_range, range_of_call, rounded
-from edge.language.checker import WORDS, Checker, Locate, Symbol, Term, Type
+from edge.language.checker import Checker
 from edge.language.grammar import Tree
 from edge.language.program import LONGEST_S, BlockKind, BlockScope, Code, FunctionBlock
 from edge.language.source import Problems, suggest, tick
+from edge.language.terms import WORDS, Locate, Symbol, Term, Type
 from edge.language.units import KELVIN, NONE, Unit
 from edge.language.units import parse as parse_unit
 

@@ -12,10 +12,10 @@ import msgspec
 from drivers.value import Value, from_raw
 from edge.language.calls import ARGUMENTS, ELAPSED, Calls, Use
 from edge.language.cell import Cell, Tag
-from edge.language.checker import Locate, Symbol, Type
 from edge.language.grammar import KEYWORDS, SyntaxFault, Tree, parse
 from edge.language.program import Code, FunctionBlock
 from edge.language.source import Node, Place, Problems, origin
+from edge.language.terms import Locate, Symbol, Type
 from edge.language.units import Unit
 from edge.language.units import parse as parse_unit
 

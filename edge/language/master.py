@@ -74,7 +74,7 @@ class Master:
         permits = permissives(compiler, form.permissives, compiler.given)
         text = "".join((self.problems.texts.get(str(path), ""), *self.texts))
         body = compiler.block(form.steps)
-        handlers = {name: compiler.handler(name, steps) for name, steps in self.handlers.items()}
+        handlers = {name: compiler.handler(steps) for name, steps in self.handlers.items()}
         limits = form.on.limits() if form.on else {}
         made = [compiler.made[index] for index in range(len(compiler.made))]
         Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(

@@ -1,4 +1,4 @@
-"""Recipes that others include: what is given to their parameters, checked as a start would be."""
+"""What a step has others do: runs of equipment phases, and recipes that it includes, each with its parameters."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,54 @@ from drivers.value import Value
 from edge.language import recipe
 from edge.language.binding import Binding
 from edge.language.expression import Compiled
-from edge.language.program import Code, Parameter
+from edge.language.program import Code, Parameter, Run
 from edge.language.source import Node, suggest, tick
 from edge.language.units import parse
+
+
+def run(binding: Binding, form: recipe.Step) -> Run | None:
+    """The run of an equipment phase by a step; None where the cell has no such phase."""
+    phases = {phase.name: index for index, phase in enumerate(binding.plan.phases)}
+    if form.do is None:
+        return None
+    if form.do not in phases:
+        if form.do not in binding.broken:
+            _no_phase(binding, form, form.do, list(phases))
+        return None
+    index, place = phases[form.do], form.place("do")
+    phase, tags = binding.plan.phases[index], binding.plan.cell.tags
+    for tag in (*phase.inputs, *phase.outputs):
+        binding.owns(tags[tag].device, place)
+    given = form.place("with").entries if form.has("with") else {}
+    for key, entry in given.items():
+        if key not in phase.parameters:
+            hint = suggest(key, phase.parameters) or f"it has {', '.join(phase.parameters) or 'none'}"
+            binding.problems.error(entry.key, "unknown-parameter", f"{form.do} has no parameter {tick(key)}", hint)
+    for key in phase.parameters:
+        if key not in given:
+            hint = f"add `with: {{{key}: …}}`"
+            binding.problems.error(place, "missing-parameter", f"the parameter `{key}` of {form.do} is missing", hint)
+    if not form.has("within"):
+        hint = "add `within: 60 s`, or `within: none`"
+        binding.problems.warning(place, "no-within", "this `do` has no `within`: it may wait for ever", hint)
+    levels = [
+        level
+        for key, node in form.with_.items()
+        if key in phase.parameters and (level := binding.level(tags[phase.parameters[key]], node)) is not None
+    ]
+    return Run(index, tuple(levels))
+
+
+def _no_phase(binding: Binding, form: recipe.Step, name: str, phases: Sequence[str]) -> None:
+    """Reports a phase that the cell has not; the hint looks at those of its unit first."""
+    unit = name.partition(".")[0]
+    able = [known for known in phases if known.partition(".")[0] == unit]
+    hint = suggest(name.partition(".")[2], [known.partition(".")[2] for known in able])
+    hint = hint.replace("`", f"`{unit}.", 1) or suggest(name, set(phases) - set(able))
+    if able and not hint:
+        hint = f"what {unit} can do: {', '.join(able)}"
+    hint = hint or "the cell's `phases` name what its units can do"
+    binding.problems.error(form.place("do"), "unknown-phase", f"no phase {tick(name)}", hint)
 
 
 def arguments(

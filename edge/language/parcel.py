@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from edge.language.arithmetic import CALLED
-from edge.language.checker import FILE
 from edge.language.program import Recipe
+from edge.language.terms import FILE
 
 MOST_BYTES = 128 << 10
 """Of a packed recipe: some 500 steps, which unpack in 2 ms; a control loop takes in no larger one while it runs."""

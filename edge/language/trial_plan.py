@@ -10,11 +10,11 @@ from edge.language import nodes, shape, units
 from edge.language.binding import Binding, Context
 from edge.language.calls import Memory
 from edge.language.cell import Tag, outside, whole
-from edge.language.checker import Symbol, Type
 from edge.language.expression import Compiled, Scope
 from edge.language.program import Entry, Parameter, Plan, Prompt, Recipe
 from edge.language.shape import FAILED, read_seconds
 from edge.language.source import Node, Problems, suggest, tick
+from edge.language.terms import Symbol, Type
 from edge.language.trial_file import (
     DUE,
     GOES_WITH,

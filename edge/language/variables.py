@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from edge.language.calls import Memory, Use
-from edge.language.checker import Symbol, Type
 from edge.language.expression import Compiled, Scope, compile_expression
 from edge.language.source import Node, Problems
+from edge.language.terms import Symbol, Type
 
 _TURNS = 2
 """After so many turns an end that still moves has no end: it is set from itself, in a loop."""
