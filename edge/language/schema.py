@@ -60,7 +60,8 @@ def _recipe() -> dict[str, Any]:
     beside = {key: [kind for kind in recipe.COMPLETIONS if kind in kinds] for key, kinds in recipe.GOES_WITH.items()}
     _bind(step, recipe.NEEDS, beside)
     way["oneOf"] = [{"required": ["when", "steps"]}, {"required": ["else"], "maxProperties": 1}]
-    repeat |= {"minProperties": 1, "maxProperties": 1}
+    loops = [*({"required": [key]} for key in ("times", "while", "until")), {"required": ["each", "of"]}]
+    repeat |= {"oneOf": loops, "dependentRequired": {"of": ["each"]}}
     return found
 
 
