@@ -269,6 +269,11 @@ def test_the_examples_of_the_api_work_and_every_route_is_told(served: Served) ->
         line = told.pop(f"POST /api/batches/{{batch}}/{route}")
         status, answer = asked(served, line, BATCH=batch, PROMPT=question["prompt"])
         assert status == 200, f"{route}: {answer}"
+    status, answer = asked(served, told.pop("POST /api/batches/{batch}/{command}"), BATCH=batch)
+    assert status == 200, answer
+    served.reach(batch, "held")
+    assert served.post(f"/api/batches/{batch}/restart")[0] == 200
+    served.reach(batch, "running")
     step = wait_for(lambda: served.batch(batch)["waits"], "a step that waits")[0]["step"]
     status, answer = asked(served, told.pop("POST /api/batches/{batch}/confirm"), BATCH=batch, STEP=step)
     assert status == 200, answer
