@@ -7,19 +7,19 @@ cannot vouch for: what a lost device, a lost packet or a silent loop has left be
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from drivers.value import BAD_NO_COMMUNICATION, BAD_TIMEOUT, BAD_WAITING, Value
-from edge.batch import Alarm, BatchState, BranchState, Shelf, State
+from edge.batch import Alarm, Shelf, State
+from edge.batch_view import BatchView, StepView, restored
 from edge.catalogue import recipes
 from edge.devices import DeviceView, Json, iso
 from edge.engine import alarms, states, words
 from edge.engine.guards import missing
-from edge.engine.sequence import active, offered
 from edge.image import INPUT, OUTPUT, RECORD, device_of, layouts, unpack_record
-from edge.language.program import Plan, Recipe, Texts
+from edge.language.program import Plan, Recipe
 from edge.messages import (
     MESSAGE,
     AlarmAcknowledged,
@@ -57,66 +57,7 @@ from edge.messages import (
 )
 
 LOG_LENGTH = 200
-CLOCK_RUNS = frozenset({"running", "pausing"})
-"""The states in which a batch's clock runs (as the engine counts it)."""
-
 _snapshot = msgspec.msgpack.Decoder(State)
-
-
-class StepView(msgspec.Struct):
-    """An active step: `since` is the batch's clock when it started, or the cycle where a handler runs it."""
-
-    step: int
-    name: str
-    branch: str
-    since: int
-    handler: bool = False
-
-
-class Quantity(msgspec.Struct, frozen=True):
-    """A value in its unit."""
-
-    value: Value
-    unit: str = ""
-
-
-class BatchView(msgspec.Struct):
-    """A batch that the loop knows. `clock` is the batch's own as of cycle `at`; times are ns since 1970.
-
-    `cause` says in English why it is in its state, `cause_say` in the languages of the floor. `waits` are the
-    steps that a person is to confirm.
-    """
-
-    batch: str
-    recipe: str
-    hash: str
-    by: str
-    parameters: dict[str, Value]
-    state: str = "idle"
-    mode: str = "automatic"
-    cause: str = ""
-    changed_by: str = ""
-    cause_say: Texts = {}
-    started_ns: int | None = None
-    since_ns: int | None = None
-    clock: int = 0
-    at: int = 0
-    steps: dict[tuple[str, int], StepView] = {}
-    waits: dict[tuple[str, int], StepWaits] = {}
-    phases: dict[int, PhaseChanged] = {}
-    units: list[str] = []
-    asked: dict[int, UnitsAsked] = {}
-    questions: dict[int, Asked] = {}
-    answers: dict[str, Value] = {}
-    variables: dict[str, Quantity] = {}
-    recorded: list[Recorded] = []
-
-    def active_cycles(self, step: StepView, cycle: int) -> int:
-        """How many cycles a step's clock has run."""
-        return max(0, (cycle if step.handler else self.clock_at(cycle)) - step.since)
-
-    def clock_at(self, cycle: int) -> int:
-        return self.clock + (max(0, cycle - self.at) if self.state in CLOCK_RUNS else 0)
 
 
 class View:
@@ -232,45 +173,11 @@ class View:
             self._revise(name, digest)
         known, self.batches = self.batches, {}
         for batch in state.batches.values():
-            self.batches[batch.batch] = self._restored(batch, known.get(batch.batch))
+            self.batches[batch.batch] = restored(self.plan, batch, cycle, known.get(batch.batch))
         now = self._now_ns()
         self.alarms = dict(state.alarms)
         scan = self.plan.cell.scan_ns
         self.alarm_times = {number: now - (cycle - one.cycle) * scan for number, one in state.alarms.items()}
-
-    def _restored(self, batch: BatchState, known: BatchView | None) -> BatchView:
-        """A batch as the engine has it, with what only the events had told (times, recorded values)."""
-        recipe = self.plan.version(batch.recipe, batch.hash) or self.plan.recipes[batch.recipe]
-        count = len(recipe.parameters)
-        named = zip(recipe.variables, batch.variables, strict=False)
-        values = {name: value for name, value in named if value is not None}  # two loops may have one name
-        parameters = {one.name: value for one in recipe.parameters if (value := values.get(one.name)) is not None}
-        view = BatchView(batch.batch, batch.recipe, batch.hash, batch.by, parameters, batch.state)
-        view.cause, view.cause_say = words.english(batch.cause_say), batch.cause_say
-        view.clock, view.at = batch.clock, self.cycle
-        view.mode, view.questions = batch.mode, dict(batch.prompts)
-        for branch in offered(batch.body) if batch.body is not None else ():
-            step = recipe.steps[branch.block[branch.at]]
-            view.waits[branch.path, step.index] = StepWaits(batch.batch, step.index, step.name, branch.path)
-        for index, run in batch.phases.items():
-            view.phases[index] = PhaseChanged(batch.batch, index, self.plan.phases[run.phase].name, run.state)
-        view.units = list(batch.units)
-        for index, turn in batch.asked.items():
-            view.asked[index] = UnitsAsked(batch.batch, index, recipe.steps[index].acquire, turn)
-        lets = _calculated(recipe)
-        found = {name: value for name in recipe.variables[count:] if (value := values.get(name)) is not None}
-        view.answers = {name: value for name, value in found.items() if name not in lets}
-        view.variables = {name: Quantity(found[name], unit) for name, unit in lets.items() if name in found}
-        for root, handler in ((batch.body, False), (batch.handling, True)):
-            for branch, path in active(root) if root is not None else ():
-                for step in _entered(branch, path, recipe):
-                    step.handler = handler
-                    step.since = branch.since if branch.begun else self.cycle if handler else batch.clock
-                    view.steps[step.branch, step.step] = step
-        if known is not None:
-            view.started_ns, view.recorded = known.started_ns, known.recorded
-            view.since_ns = known.since_ns if known.state == view.state else None
-        return view
 
     def _revise(self, name: str, digest: str) -> None:
         """Another version is in force, one that was put among the plan's others before it was sent to the loop."""
@@ -335,78 +242,10 @@ class View:
                 if batch is None:
                     self.incomplete = True
                 else:
-                    self._batch_event(batch, event)
+                    if not batch.take(event, self.cycle, self._now_ns()):
+                        self.incomplete = True
             case _:
                 pass
-
-    def _batch_event(
-        self,
-        batch: BatchView,
-        event: StateChanged
-        | ModeChanged
-        | StepWaits
-        | StepStarted
-        | StepEnded
-        | PhaseChanged
-        | UnitsAsked
-        | UnitsTaken
-        | UnitsReleased
-        | Recorded
-        | VariableSet
-        | Asked
-        | Answered,
-    ) -> None:
-        match event:
-            case ModeChanged():
-                batch.mode = event.mode
-            case StepWaits(waits=True):
-                batch.waits[event.branch, event.step] = event
-            case StepWaits():
-                batch.waits.pop((event.branch, event.step), None)
-            case StateChanged():
-                batch.clock, batch.at = batch.clock_at(self.cycle), self.cycle
-                batch.state, batch.changed_by = event.state, event.by
-                batch.cause, batch.cause_say = event.cause, event.cause_say
-                batch.since_ns = self._now_ns()
-                if event.state in states.ENDED:
-                    batch.questions, batch.phases, batch.asked, batch.units = {}, {}, {}, []
-            case StepStarted():
-                handler = batch.state in states.HANDLED
-                since = self.cycle if handler else batch.clock_at(self.cycle)
-                started = StepView(event.step, event.name, event.branch, since, handler)
-                batch.steps[event.branch, event.step] = started
-                batch.waits.pop((event.branch, event.step), None)
-            case StepEnded():
-                ended = batch.steps.pop((event.branch, event.step), None)
-                if ended is None:
-                    self.incomplete = True
-                for prompt in [one.prompt for one in batch.questions.values() if one.step == event.step]:
-                    del batch.questions[prompt]
-                phase = batch.phases.get(event.step)
-                if phase is not None and phase.state not in ("stopping", "aborting"):
-                    del batch.phases[event.step]
-                batch.asked.pop(event.step, None)
-            case UnitsAsked():
-                batch.asked[event.step] = event
-            case UnitsTaken():
-                batch.asked.pop(event.step, None)
-                batch.units = [*batch.units, *(unit for unit in event.units if unit not in batch.units)]
-            case UnitsReleased():
-                batch.units = [unit for unit in batch.units if unit not in event.units]
-            case PhaseChanged(state="stopped" | "aborted"):
-                batch.phases.pop(event.step, None)
-            case PhaseChanged():
-                batch.phases[event.step] = event
-            case Recorded():
-                batch.recorded = [*batch.recorded, event]
-            case VariableSet():
-                batch.variables[event.name] = Quantity(event.value, event.unit)
-            case Asked():
-                batch.questions[event.prompt] = event
-            case Answered():
-                batch.questions.pop(event.prompt, None)
-                if event.name:
-                    batch.answers[event.name] = event.value
 
     def _raise(self, event: AlarmRaised) -> None:
         alarms.raised(event, self.cycle, self.alarms)
@@ -569,19 +408,3 @@ class View:
             if not event.up:
                 entry["say"] = words.why_lost(event.status)
         return entry
-
-
-def _calculated(recipe: Recipe) -> dict[str, str]:
-    """The variables that steps set without asking, with their units."""
-    names = recipe.variables
-    found = {names[let.variable]: let.unit.name for step in recipe.steps for let in step.let}
-    found |= {names[step.into]: "" for step in recipe.steps if step.into is not None}
-    loops = [step.repeat for step in recipe.steps if step.repeat is not None]
-    return found | {names[loop.each]: loop.unit for loop in loops if loop.each is not None}
-
-
-def _entered(branch: BranchState, path: str, recipe: Recipe) -> Iterable[StepView]:
-    """The steps of a branch that are entered and not left: the active one, and those that were entered with it."""
-    for place in range(branch.at, branch.entered):
-        step = recipe.steps[branch.block[place]]
-        yield StepView(step.index, step.name, path, 0)

@@ -51,10 +51,11 @@ from edge.api.request import (
     tag_of,
 )
 from edge.api.stream import Stream
+from edge.batch_view import BatchView
 from edge.devices import iso
 from edge.engine import refusals, states
 from edge.language.program import Plan
-from edge.view import BatchView, View
+from edge.view import View
 
 log = logging.getLogger("edge.api")
 
