@@ -83,7 +83,7 @@ BEGIN;
 CREATE TABLE run (
     run INTEGER PRIMARY KEY, cell TEXT NOT NULL, scan_ns INTEGER NOT NULL, edge TEXT NOT NULL,
     committed INTEGER NOT NULL) STRICT;
--- The text of every recipe that could be started, by the SHA-256 of its file.
+-- The text of every recipe that could be started, with what it includes, by its SHA-256.
 CREATE TABLE recipe (hash TEXT PRIMARY KEY, name TEXT NOT NULL, text TEXT NOT NULL) STRICT;
 {VERSIONS}
 -- All times are ns since 1970, UTC, when the recorder heard of it; `cycle` is the loop's, within its run.
@@ -252,7 +252,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """The whole record of one batch. `hash` is the SHA-256 of the recipe's file, `recipe_text` what the file said,
+    """The whole record of one batch. `hash` is the SHA-256 of `recipe_text`, what the recipe's file said,
     `version` the number of this version of the recipe; 0: of an older edge.
     """
 

@@ -7,7 +7,7 @@ import pytest
 
 from edge import record
 from edge.engine.engine import Engine
-from edge.language import source
+from edge.language import edition, source
 from edge.language.parcel import MOST_BYTES, pack, unpack
 from edge.language.plan import changes, load_plan, recompile
 from edge.language.program import Plan
@@ -97,6 +97,54 @@ def test_an_older_version_is_compiled_against_the_cell_that_was_loaded(folder: P
     assert recipe is not None and recipe.hash == plan.recipes["one"].hash
     assert [one.name for one in recipe.steps] == ["Fill"]
     assert recompile(plan, "one", BROKEN) is None and recompile(plan, "one", "") is None
+
+
+# With another recipe in it.
+
+OPERATION = """recipe: two
+uses: [mixer]
+steps:
+  - {name: Empty, set: {mixer.inlet: false}, until: mixer.level < 5 L, within: 60 s}
+"""
+WHOLE = FIRST + "  - include: two\n  - include: two\n"
+
+
+@pytest.fixture
+def pair(folder: Path) -> Plan:
+    """The plan of a recipe and of the one that it includes."""
+    (folder / "one.yaml").write_text(WHOLE)
+    (folder / "two.yaml").write_text(OPERATION)
+    return loaded(folder)
+
+
+def test_a_recipe_changes_with_the_one_that_it_includes(folder: Path, pair: Plan) -> None:
+    assert changes(pair, Problems()).revised == ()
+    (folder / "two.yaml").write_text(OPERATION.replace("Empty", "Drain"))
+    revised = {one.name: one for one in changes(pair, Problems()).revised}
+    assert sorted(revised) == ["one", "two"]
+    assert [one.name for one in revised["one"].steps if one.kind == "until"] == ["Fill", "Drain", "Drain"]
+    assert revised["one"].text.count("recipe: two") == 1 and source.digest(revised["one"].text) == revised["one"].hash
+
+
+def test_a_mistake_in_what_is_included_leaves_both_versions_in_force(folder: Path, pair: Plan) -> None:
+    (folder / "two.yaml").write_text(OPERATION.replace("mixer.level", "mixer.levle"))
+    found = changes(pair, Problems())
+    assert (found.revised, found.gone) == ((), ())
+
+
+@pytest.mark.parametrize("now", ["recipe: two\nsteps: [{wait: 1 s}]\n", "recipe: other\nsteps: [{wait: 1 s}]\n"])
+def test_an_older_version_includes_what_was_included_then(folder: Path, pair: Plan, now: str) -> None:
+    (folder / "two.yaml").write_text(now)
+    recipe = recompile(pair, "one", pair.recipes["one"].text)
+    assert recipe is not None and recipe.hash == pair.recipes["one"].hash
+    assert [one.name for one in recipe.steps if one.kind == "until"] == ["Fill", "Empty", "Empty"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n# the end"])
+def test_a_text_comes_apart_as_it_was_put_together(end: str) -> None:
+    parts = f"recipe: one{end}", {"two": f"recipe: two{end}", "3-x": end}
+    assert edition.parted(edition.joined(*parts)) == parts
+    assert edition.parted("recipe: one") == ("recipe: one", {})
 
 
 # From one process to another.
@@ -290,6 +338,29 @@ def test_a_batch_goes_on_in_its_version_after_a_power_cut(tmp_path: Path, change
     later_record.open()  # which ends what no loop can resume
     later_record.close()
     assert len(unfinished(tmp_path)) == 1
+
+
+def test_a_batch_goes_on_after_a_power_cut_with_what_was_included_then(tmp_path: Path) -> None:
+    operation = FILL.replace("recipe: one", "recipe: two")
+    plan = plan_of(tmp_path, "recipe: one\nuses: [plc]\nsteps: [{include: two}]\n", operation)
+    virtual = Virtual(plan)
+    virtual.put("plc.level", 5.0)
+    virtual.start("one")
+    recorded(tmp_path, plan, *virtual.of(BatchStarted), batches={"B1": virtual.blobs["B1"]})
+    (tmp_path / "recipe1.yaml").write_text("recipe: two\nsteps: [{wait: 1 s}]\n")
+    problems = Problems()
+    later = load_plan(tmp_path / "cell.yaml", problems)
+    assert later is not None and later.recipes["one"].hash != plan.recipes["one"].hash
+    again = Virtual(recalled(later, tmp_path, LIFE + 1))
+    again.put("plc.level", 5.0)
+    again.restore(virtual.blobs["B1"])
+    again.run(4)
+    again.command("restart")
+    again.run(10)
+    assert again.state() == "running" and again.level("plc.valve") is True
+    again.put("plc.level", 25.0)
+    again.run(4)
+    assert again.state() == "complete"
 
 
 def test_a_batch_whose_version_does_not_fit_the_cell_any_more_is_aborted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edge.language import recipe, shape, source, units
+from edge.language import edition, recipe, shape, source, units
 from edge.language.binding import Context, Written
 from edge.language.cell import unknown_unit
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
@@ -48,7 +48,7 @@ class Master:
         loops = [step for step in self._every_step() if step.repeat is not None and step.repeat.each is not None]
         variables |= self._set_variables(scope.with_variables(variables), first + len(variables))
         own = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
-        self.texts: list[str] = []
+        self.texts: dict[str, str] = {}
         self.whole = True
         self.inner: dict[int, Included] = {}
         self.names = (*own, *self._included(include, (scope, broken, known), first + len(own)))
@@ -72,7 +72,7 @@ class Master:
         form, compiler = self.form, self.compiler
         guards = len(compiler.guard(form.interlocks))
         permits = permissives(compiler, form.permissives, compiler.given)
-        text = "".join((self.problems.texts.get(str(path), ""), *self.texts))
+        text = edition.joined(self.problems.texts.get(str(path), ""), self.texts)
         body = compiler.block(form.steps)
         handlers = {name: compiler.handler(steps) for name, steps in self.handlers.items()}
         limits = form.on.limits() if form.on else {}
@@ -136,7 +136,7 @@ class Master:
             inner = Master(form, self.plan, scope, broken, known, Problems(), include, start)
             inner.compiler.file = form.node.place.file
             self.inner[id(step)] = Included(form, inner.compiler, tuple(inner.parameters), start)
-            self.texts += [self.problems.texts.get(inner.compiler.file, ""), *inner.texts]
+            self.texts |= {form.recipe: self.problems.texts.get(inner.compiler.file, ""), **inner.texts}
             found += [f"{step.name or form.recipe}.{name}" for name in inner.names]
         return tuple(found)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge.language import recipe, shape, source, trial_file
+from edge.language import edition, recipe, shape, source, trial_file
 from edge.language.binding import Binding, Context, Written
 from edge.language.cell_file import CELL, CellFile, apply_endpoints, load_cell
 from edge.language.equipment import PhaseForm
@@ -83,12 +83,19 @@ def changes(plan: Plan, problems: Problems) -> Changes:
 
 
 def recompile(plan: Plan, name: str, text: str) -> Recipe | None:
-    """A version of a recipe from its text, against the plan's cell; None where it does not fit that."""
-    path = Path(plan.cell.path)
-    file = path.with_name(f"{name}.{source.digest(text)[:7]}.yaml")
-    workshop = _open(path, Problems({plan.cell.path: plan.text, str(file): text}))
-    if workshop is None or not workshop.add(file):
+    """A version of a recipe from its text, against the plan's cell; None where it does not fit that.
+
+    What it includes comes from that text as well, not from the files of now.
+    """
+    path, mark = Path(plan.cell.path), source.digest(text)[:7]
+    own, included = edition.parted(text)
+    file, *beside = (path.with_name(f"{title}.{mark}.yaml") for title in (name, *included))
+    texts = zip(map(str, (file, *beside)), (own, *included.values()), strict=True)
+    workshop = _open(path, Problems({plan.cell.path: plan.text, **dict(texts)}))
+    if workshop is None:
         return None
+    workshop.beside = beside
+    workshop.add(file)
     return workshop.plan.recipes.get(name)
 
 
@@ -217,13 +224,15 @@ def _open(path: Path, problems: Problems, *, runs: bool = True) -> "_Workshop | 
 class _Workshop:
     """A cell with its phases compiled, to which recipes are added.
 
-    `names` are their files by name, good or not; `others` names and `unread` files that were passed over. The plan can
+    `beside` are the files in which the recipes are looked for that others name, `names` the files of those that were
+    added, by name, good or not; `others` names and `unread` files that were passed over. The plan can
     run where it `runs`; else it is only checked.
     """
 
     def __init__(self, file: CellFile, problems: Problems, *, runs: bool) -> None:
         self.file = file
         self.problems = problems
+        self.beside = _recipe_files(Path(file.cell.path).parent)
         self.scope = from_cell(file.cell, runs=runs)
         self.broken = set(file.broken)
         self.known: dict[Written, Compiled] = {}
@@ -297,7 +306,7 @@ class _Workshop:
             self.problems.error(node, "includes-itself", f"{tick(name)} would include itself: {chain}", "leave one out")
             return None
         if name not in self.names:
-            for other in _recipe_files(Path(self.file.cell.path).parent):
+            for other in self.beside:
                 self.add(other, {name})
         if name not in self.names:
             self.unknown(name, node)
@@ -327,7 +336,7 @@ class _Workshop:
         if form is FAILED:
             return None
         if form.recipe not in self.names:
-            for other in _recipe_files(path.parent):
+            for other in self.beside:
                 self.add(other, {form.recipe})
         if form.recipe not in self.names:
             self.unknown(form.recipe, form.place("recipe"))
@@ -361,7 +370,7 @@ class _Workshop:
 
     def _is_wanted(self, path: Path, wanted: Collection[str]) -> bool:
         """Whether a file is one of the recipes wanted; `unread` gathers those that cannot be read."""
-        node = source.load(path, Problems())
+        node = source.load(path, Problems(self.problems.given))
         if node is None:
             self.unread.append(path)
             return False

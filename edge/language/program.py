@@ -320,7 +320,8 @@ class Parameter(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct, frozen=True):
-    """A master recipe, checked against its cell. `hash` is the SHA-256 of its `text`, the file's, in UTF-8.
+    """A master recipe, checked against its cell. `hash` is the SHA-256 of its `text` in UTF-8: that of its file, and of
+    the recipes that it includes (`edition.py`).
 
     `variables` are the names of the parameters, of what answers fill, of what `let` sets; expressions have them by
     index. `inputs` are all tags that it reads (its phases too), `outputs` all that it writes, `devices` those of its
