@@ -153,7 +153,7 @@ def _step_row(step: StepRun, clock: _Clock) -> tuple[str, ...]:
     if step.duration_s is None or step.active_s is None or step.how is None:
         return clock.at(step.started), "", name, "not yet"
     held = step.duration_s - step.active_s
-    how = step.how if held < 0.1 else f"{step.how}, its clock stood for {_duration(held)}"
+    how = step.how if held < 1 else f"{step.how}, its clock stood for {_duration(held)}"
     return clock.at(step.started), _duration(step.duration_s), name, how
 
 

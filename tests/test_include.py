@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.language.plan import check, load_plan
+from edge.language.plan import changes, check, load_plan
 from edge.language.source import Problems
 from edge.messages import AlarmRaised, Asked, Recorded, StepStarted
 from tests.virtual import CELL, Virtual, plan_of
@@ -143,3 +143,55 @@ def test_a_recipe_that_includes_itself_is_told_by_its_chain(tmp_path: Path) -> N
 def test_a_changed_operation_is_another_version_of_the_recipe_that_includes_it(tmp_path: Path) -> None:
     before = plan_of(tmp_path, MAIN, RINSE).recipes["main"].hash
     assert plan_of(tmp_path, MAIN, RINSE.replace("60 s", "61 s")).recipes["main"].hash != before
+
+
+PART = RINSE.replace("recipe: rinse", "recipe: rinse\noperation: true").replace(
+    "on: {hold: [{set: {plc.drain: true}}]}\n", ""
+)
+
+
+def test_an_operation_is_no_recipe_that_can_be_started(tmp_path: Path) -> None:
+    assert list(plan_of(tmp_path, MAIN, PART).recipes) == ["main"]
+    problems = Problems()
+    assert load_plan(tmp_path / "cell.yaml", problems, ["rinse"]) is None
+    (one,) = problems
+    assert one.code == "is-operation" and "includes it" in one.hint
+    run = Virtual(plan_of(tmp_path, MAIN, PART))
+    run.start("main")
+    run.put("plc.level", 8.0)
+    run.run(5)
+    assert run.level("plc.valve") is True
+
+
+def test_a_test_names_no_operation(tmp_path: Path) -> None:
+    plan_of(tmp_path, MAIN, PART)
+    (tmp_path / "rinse.test.yaml").write_text("recipe: rinse\ntests: {It rinses: {}}\n", encoding="utf-8")
+    problems = Problems()
+    check([tmp_path], problems)
+    assert [(one.code, one.line) for one in problems if one.severity == "error"] == [("is-operation", 1)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["on: {stop: [{wait: 1 s}]}", "after_power_loss: hold", "permissives: [{must: plc.ready, say: {en: Ready}}]"],
+)
+def test_an_operation_has_nothing_that_would_not_count(tmp_path: Path, line: str) -> None:
+    assert [code for _, _, code in found(tmp_path, MAIN, f"{PART}{line}\n")] == ["not-here"]
+
+
+def test_an_operation_that_nobody_includes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cell.yaml").write_text(CELL, encoding="utf-8")
+    (tmp_path / "part.yaml").write_text(PART, encoding="utf-8")
+    (tmp_path / "other.yaml").write_text(
+        "recipe: other\nuses: [plc]\nsteps: [{do: plc.work, with: {program: 1}, within: 1 s}]\n"
+    )
+    problems = Problems()
+    check([tmp_path], problems)
+    assert [one.code for one in problems] == ["unused-operation"]
+
+
+def test_a_recipe_that_becomes_an_operation_is_withdrawn(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, MAIN, PART.replace("operation: true", ""))
+    assert sorted(plan.recipes) == ["main", "rinse"]
+    (tmp_path / "recipe1.yaml").write_text(PART, encoding="utf-8")
+    assert changes(plan, Problems()).gone == ("rinse",)

@@ -11,7 +11,9 @@ from edge.language.source import Problems
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 CLEAN, SKID = "cip-skid/clean-tank1.yaml", "cip-skid/cell.yaml"
+RINSE, SHARED = "cip-skid/final-rinse.yaml", "cip-skid/rinse-tank1.yaml"
 RESIN, REACTOR = "reactor/resin.yaml", "reactor/cell.yaml"
+COOL, CHARGE = "reactor/cool.yaml", "reactor/charge-a.yaml"
 ESTER, SALT = "reactor/ester.yaml", "reactor/salt.yaml"
 STACK, ROBOT = "palletising/palletise.yaml", "palletising/cell.yaml"
 
@@ -65,7 +67,7 @@ MISTAKES = {
         "this can be 10 to 50 m3/h; `skid.flow_setpoint` goes from 0 to 30 m3/h | narrow the `range`",
     ),
     "a number that must stand still, and no band": (
-        CLEAN,
+        RINSE,
         "stable(skid.return_conductivity < clean_below, 2 s)",
         "stable(skid.return_conductivity, 2 s)",
         "by how much may it move? | add a band",
@@ -153,9 +155,9 @@ MISTAKES = {
     ),
     "a name with a hyphen": (RESIN, "  hold_time:", "  hold-time:", "`hold-time` cannot be a name | write `hold_time`"),
     "and, as in C": (REACTOR, "kg/min and plc", "kg/min & plc", "`&` means nothing here | write `and`"),
-    "less or equal, turned around": (RESIN, "temperature <= 35", "temperature =< 35", "`=` means nothing | write `<=`"),
+    "less or equal, turned around": (COOL, "temperature <= 35", "temperature =< 35", "`=` means nothing | write `<=`"),
     "comparisons in a chain": (
-        RESIN,
+        COOL,
         "until: plc.temperature <= 35 degC",
         "until: 15 degC < plc.temperature < 35 degC",
         "comparisons cannot be chained | join two comparisons with `and`",
@@ -223,21 +225,21 @@ MISTAKES = {
         "`real` | did you mean `float32`?",
     ),
     "a ramp without a rate": (
-        RESIN,
-        "{to: 15 degC, rate: warming}",
-        "{to: 15 degC}",
+        COOL,
+        "{to: jacket, rate: rate}",
+        "{to: jacket}",
         "`rate` is missing here | such as `rate: 2 K/min`",
     ),
     "a ramp that is only a value": (
-        RESIN,
-        "ramp: {thermostat.setpoint: {to: 15 degC, rate: warming}}",
+        COOL,
+        "ramp: {thermostat.setpoint: {to: jacket, rate: rate}}",
         "ramp: {thermostat.setpoint: 15 degC}",
         "expected keys with values, found `15 degC` | write `{to: 80 degC, rate: 2 K/min}`",
     ),
     "a rate that is no rate": (
-        RESIN,
-        "{to: 15 degC, rate: warming}",
-        "{to: 15 degC, rate: 2 K}",
+        COOL,
+        "{to: jacket, rate: rate}",
+        "{to: jacket, rate: 2 K}",
         "a rate of temperature, is expected | divide it by a time",
     ),
     "a rate that may be nothing": (
@@ -247,8 +249,8 @@ MISTAKES = {
         "it would never arrive | narrow the `range`",
     ),
     "a ramp to where the thermostat cannot go": (
-        RESIN,
-        "{to: 15 degC, rate",
+        COOL,
+        "{to: jacket, rate",
         "{to: -15 degC, rate",
         "-15 degC is outside the range of `thermostat.setpoint`, -10 to 160 degC",
     ),
@@ -313,6 +315,90 @@ MISTAKES = {
         "    interlocks:\n      # Too",
         "    interlock:\n      # Too",
         "no key `interlock` can stand here | did you mean `interlocks`?",
+    ),
+    "an operation that there is not": (
+        RESIN,
+        "include: discharge",
+        "include: dischrage",
+        "no recipe `dischrage` beside this cell | did you mean `discharge`?",
+    ),
+    "an operation without its parameter": (
+        RESIN,
+        "    with: {amount: phenol}\n",
+        "",
+        "the parameter `amount` of charge-a is missing | add `with: {amount: …}`",
+    ),
+    "an operation's parameter misspelled": (
+        RESIN,
+        "{jacket: 15 degC, rate: warming}",
+        "{jacket: 15 degC, rat: warming}",
+        "cool has no parameter `rat` | did you mean `rate`?",
+    ),
+    "an operation that is given more than it takes": (
+        RESIN,
+        "range: [5, 25]",
+        "range: [5, 40]",
+        "`amount` goes from 5 to 25 kg, and this can be outside | narrow the `range` of what it is made of",
+    ),
+    "an operation that is given another quantity": (
+        RESIN,
+        "{amount: phenol}",
+        "{amount: dosing_rate}",
+        "`dosing_rate` is in kg/min, a mass flow; a value in kg, a mass, is expected | multiply it by a time",
+    ),
+    "an operation with a unit that the recipe has not": (
+        CLEAN,
+        "uses: [skid, tank1]",
+        "uses: [tank1]",
+        "this includes what uses the unit `skid` | add `skid` to `uses`",
+    ),
+    "an operation in a unit that is not acquired": (
+        SHARED,
+        "  - name: Wait for the skid # the other tank may have it\n    acquire: [skid]\n    within: 2 h\n",
+        "",
+        "the unit `skid` is not acquired here | `acquire",
+    ),
+    "an operation that includes itself": (
+        COOL,
+        "  - name: Cool down\n",
+        "  - include: cool\n  - name: Cool down\n",
+        "`cool` would include itself: cool → cool | leave one out",
+    ),
+    "an operation with a handler": (
+        CHARGE,
+        "steps:\n",
+        "on:\n  hold: [{set: {plc.agitator: 0 rpm}}]\nsteps:\n",
+        "an operation has no `on` | leave it out",
+    ),
+    "an operation that is tested alone": (
+        "reactor/salt.test.yaml",
+        "recipe: salt",
+        "recipe: cool",
+        "`cool` is an operation: it runs only as a part of other recipes | name a recipe that includes it",
+    ),
+    "the branch that ended first, in no variable": (
+        ESTER,
+        "    into: outcome\n",
+        "",
+        "no parameter or variable `outcome` | add `into: outcome`",
+    ),
+    "a role that is nearly one": (
+        RESIN,
+        "within: 4 h\n    ask:\n",
+        "within: 4 h\n    ask:\n      who: enginer\n",
+        "expected one of `engineer`, `operator`, found `enginer` | did you mean `engineer`?",
+    ),
+    "a priority that is nearly one": (
+        SKID,
+        "priority: critical",
+        "priority: critcal",
+        "found `critcal` | did you mean `critical`?",
+    ),
+    "a phase that waits to be ready and cannot be reset": (
+        ROBOT,
+        "    reset: {wrapper.command: 1} # from Stopped and Complete to Idle\n",
+        "",
+        "`ready` | add `reset:",
     ),
 }
 """What is edited, where, and what must be said of it: parts of the message and, after `|`, of its hint."""

@@ -85,6 +85,7 @@ class Master:
         self.orders = sharing.orders
         self._languages()
         self._restart()
+        self._operation()
         if self.problems.errors == self._before and not self.compiler.broken:
             self._unused()
         steps = tuple(step.step for step in made)
@@ -317,6 +318,15 @@ class Master:
                 "write `hold`: a person restarts it; or say in the cell why nobody can come to harm: "
                 "`unexpected_restart: {allowed: …}` (IEC 60204-1, 7.5)",
             )
+
+    def _operation(self) -> None:
+        """Reports what an operation cannot have: the recipe that includes it has it."""
+        if not self.form.operation:
+            return
+        for key in ("permissives", "on", "after_power_loss"):
+            if self.form.has(key):
+                message = f"an operation has no `{key}`: that of the recipe that includes it counts"
+                self.problems.error(self.form.node.entries[key].key, "not-here", message, "leave it out")
 
     def _unused(self) -> None:
         """Warns of parameters and units that nothing uses."""

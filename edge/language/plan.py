@@ -44,8 +44,7 @@ def load_plan(
         workshop.add(path, recipes)
     workshop.deadlocks()
     for name in recipes or ():
-        if name not in workshop.names:
-            workshop.unknown(name, workshop.file.node)
+        workshop.startable(name, workshop.file.node)
     plan = workshop.plan
     if endpoints is not None:
         plan = msgspec.structs.replace(plan, cell=apply_endpoints(plan.cell, endpoints, problems))
@@ -78,7 +77,8 @@ def changes(plan: Plan, problems: Problems) -> Changes:
     wrong = {problem.file for problem in problems if problem.severity == "error"}
     revised = [one for one in workshop.plan.recipes.values() if plan.recipes.get(one.name, one).hash != one.hash]
     revised += [one for one in workshop.plan.recipes.values() if one.name not in plan.recipes]
-    gone = [one.name for one in plan.recipes.values() if one.name not in workshop.names and one.file not in wrong]
+    there = workshop.names.keys() - workshop.operations()
+    gone = [one.name for one in plan.recipes.values() if one.name not in there and one.file not in wrong]
     return Changes(tuple(revised), tuple(gone))
 
 
@@ -225,8 +225,9 @@ class _Workshop:
     """A cell with its phases compiled, to which recipes are added.
 
     `beside` are the files in which the recipes are looked for that others name, `names` the files of those that were
-    added, by name, good or not; `others` names and `unread` files that were passed over. The plan can
-    run where it `runs`; else it is only checked.
+    added, by name, good or not, `sound` those without a mistake: they come into the plan unless they are operations.
+    `included` are those that others include; `others` names and `unread` files that were passed over. The plan can run
+    where it `runs`; else it is only checked.
     """
 
     def __init__(self, file: CellFile, problems: Problems, *, runs: bool) -> None:
@@ -237,6 +238,8 @@ class _Workshop:
         self.broken = set(file.broken)
         self.known: dict[Written, Compiled] = {}
         self.names: dict[str, Path] = {}
+        self.sound: set[str] = set()
+        self.included: set[str] = set()
         self.added: set[Path] = set()
         self.forms: dict[str, recipe.RecipeFile] = {}
         self.chain: list[str] = []
@@ -292,15 +295,20 @@ class _Workshop:
         names = self.scope, frozenset(self.broken), self.known
         master = Master(form, self.plan, *names, self.problems, self._included)
         made = master.compile(path)
-        self.orders += master.orders
         self.chain.pop()
         if self.problems.errors == before and master.whole:
+            self.sound.add(made.name)
+        if form.operation:  # it counts where it is included
+            return True
+        self.orders += master.orders
+        if made.name in self.sound:
             self.plan.recipes[made.name] = made
         return True
 
     def _included(self, node: Node) -> recipe.RecipeFile | None:
         """The recipe that another includes, compiled alone before; None where it is not sound, or includes itself."""
         name = node.text
+        self.included.add(name)
         if name in self.chain:
             chain = " → ".join([*self.chain[self.chain.index(name) :], name])
             self.problems.error(node, "includes-itself", f"{tick(name)} would include itself: {chain}", "leave one out")
@@ -310,17 +318,25 @@ class _Workshop:
                 self.add(other, {name})
         if name not in self.names:
             self.unknown(name, node)
-        return self.forms.get(name) if name in self.plan.recipes else None
+        return self.forms.get(name) if name in self.sound else None
+
+    def operations(self) -> set[str]:
+        """Those that nobody starts by themselves."""
+        return {name for name, form in self.forms.items() if form.operation}
 
     def deadlocks(self) -> None:
         """Reports where batches of the recipes that were added can wait for each other for ever."""
         report_deadlocks(self.orders, self.problems)
 
     def unused(self) -> None:
-        """Warns of phases that no recipe runs, where all recipes of the cell are here and sound."""
+        """Warns of phases and operations that no recipe has, where all recipes of the cell are here and sound."""
         recipes = self.plan.recipes.values()
-        if not recipes or len(recipes) < len(self.names):
+        if not recipes or len(self.sound) < len(self.names):
             return
+        for name in sorted(self.operations() - self.included):
+            hint = "include it, leave it out, or leave out `operation`: then it can be started"
+            place = self.forms[name].place("operation")
+            self.problems.warning(place, "unused-operation", f"no recipe includes the operation {tick(name)}", hint)
         used = {step.do.phase for recipe in recipes for step in recipe.steps if step.do is not None}
         entries = self.file.node.entries
         for index, phase in enumerate(self.plan.phases):
@@ -338,8 +354,7 @@ class _Workshop:
         if form.recipe not in self.names:
             for other in self.beside:
                 self.add(other, {form.recipe})
-        if form.recipe not in self.names:
-            self.unknown(form.recipe, form.place("recipe"))
+        self.startable(form.recipe, form.place("recipe"))
         if form.recipe not in self.plan.recipes:
             return None
         trials = compile_trials(form, self.plan, self.scope, frozenset(self.broken), self.problems)
@@ -356,6 +371,15 @@ class _Workshop:
             with suppress(LookupError):
                 self.plants[path] = load_plant(self.file.cell, self.problems, path)
         return self.plants[path]
+
+    def startable(self, name: str, node: Node) -> None:
+        """Reports a name at a place that is of no recipe, or of one that nobody starts by itself."""
+        if name not in self.names:
+            self.unknown(name, node)
+        elif name in self.operations():
+            hint = "name a recipe that includes it, or leave out `operation` in its file"
+            message = f"{tick(name)} is an operation: it runs only as a part of other recipes"
+            self.problems.error(node, "is-operation", message, hint)
 
     def unknown(self, name: str, node: Node) -> None:
         """Reports a recipe that is not beside the cell, and the files that may have been meant to be it."""

@@ -308,6 +308,9 @@ class RecipeFile(Form, frozen=True):
     ]
     steps: Annotated[list[Step], Meta(description="What it does, one step after another.", min_length=1)]
     say: Annotated[Text | Say | None, Meta(description="Its title for the operator.")] = None
+    operation: Annotated[
+        bool, Meta(description="true: it is a part that other recipes `include`; nobody starts it by itself.")
+    ] = False
     uses: Annotated[
         tuple[str, ...], Meta(description="The units that it owns while it runs.", examples=[["mixer"]])
     ] = ()
