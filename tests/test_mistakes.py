@@ -350,13 +350,13 @@ MISTAKES = {
         CLEAN,
         "uses: [skid, tank1]",
         "uses: [tank1]",
-        "this includes what uses the unit `skid` | add `skid` to `uses`",
+        "the recipe does not use the unit `skid` | add `skid` to `uses`",
     ),
     "an operation in a unit that is not acquired": (
         SHARED,
         "  - name: Wait for the skid # the other tank may have it\n    acquire: [skid]\n    within: 2 h\n",
         "",
-        "the unit `skid` is not acquired here | `acquire",
+        "the unit `skid` is not acquired here | a step before it must `acquire: [skid]`",
     ),
     "an operation that includes itself": (
         COOL,
@@ -398,7 +398,7 @@ MISTAKES = {
         ROBOT,
         "    reset: {wrapper.command: 1} # from Stopped and Complete to Idle\n",
         "",
-        "`ready` | add `reset:",
+        "nothing makes it `ready` again for a second run | add `reset: {TAG: …}`",
     ),
 }
 """What is edited, where, and what must be said of it: parts of the message and, after `|`, of its hint."""

@@ -120,8 +120,22 @@ class Checker(Quantities):
         other = "True" if tree.kind == "and" else "False"
         return self._made(f"{decides} if {decided} else {_unless_unknown(terms, other)}", term, terms)
 
+    def _unkept(self, tree: Tree) -> bool:
+        """Reports a name beside a text that is like none: an answer that no `into` keeps."""
+        if not any(part.kind == "text" for part in tree.args):
+            return False
+        names = {str(part.value): part for part in tree.args if part.kind == "name"}
+        for name, part in names.items():
+            if name not in self._symbols and "." not in name and not suggest(name, self._symbols):
+                hint = f"add `into: {name}` to the `ask` or `first` that gives it"
+                self._error(part, "unknown-name", f"no parameter or variable {tick(name)}", hint)
+                return True
+        return False
+
     def _compare(self, tree: Tree) -> Term | None:
         op = tree.ops[0]
+        if self._unkept(tree):
+            return None
         terms = self._checked(tree.args, None)
         if terms is None:
             return None

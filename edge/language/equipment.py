@@ -172,6 +172,10 @@ class PhaseCheck:
     def _pairs(self) -> None:
         """Keys that need another, or that another says nothing without."""
         form, entries = self.form, self.form.node.entries
+        if form.request is not None and form.has("ready") and not form.has("reset"):
+            hint = "add `reset: {TAG: …}`, what makes it `ready` after `done`"
+            message = "each command is an edge of `request`: nothing makes it `ready` again for a second run"
+            self.problems.warning(entries["ready"].key, "no-reset", message, hint)
         for command, condition in CONFIRMED.items():
             if form.has(command) and not form.has(condition):
                 hint = f"add `{condition}: …`, the condition that says so"

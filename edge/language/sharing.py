@@ -54,6 +54,8 @@ class Sharing:
         self.tags = {tag.name: tag.index for tag in plan.cell.tags}
         self.orders: list[Order] = []
         self._quiet = 0
+        self._include: Node | None = None
+        self._told: set[tuple[Place, str]] = set()
 
     def check(self, body: Block, handlers: Sequence[Block], interlocks: Sequence[Interlock]) -> None:
         """Reports each step that uses a shared unit which it does not certainly hold, or acquires it twice."""
@@ -73,8 +75,15 @@ class Sharing:
         return self.unit_of.get(self.cell.tags[tag].device, "")
 
     def _error(self, node: Node | Place, code: str, message: str, hint: str) -> None:
-        if not self._quiet:
-            self.problems.error(node, code, message, hint)
+        """An operation is sound by itself: what is wrong in it is wrong where it is included, and told there once."""
+        if self._quiet:
+            return
+        if self._include is not None:
+            node = self._include
+            if (node.place, message) in self._told:
+                return
+            self._told.add((node.place, message))
+        self.problems.error(node, code, message, hint)
 
     # What a step uses.
 
@@ -122,7 +131,7 @@ class Sharing:
             case "first":
                 return held.either(self._parallel(step, held))
             case "include":
-                return held if step.include is None else self._block(step.include.block, held)
+                return self._included(made, held)
             case "choose":
                 ways = [self._block(way.block, held) for way in step.branches]
                 result = ways[0] if ways else held
@@ -133,6 +142,15 @@ class Sharing:
                 return self._repeat(step, held)
             case _:
                 return held
+
+    def _included(self, made: Made, held: Held) -> Held:
+        if made.step.include is None:
+            return held
+        outer = self._include
+        self._include = outer or made.form.place("include")
+        held = self._block(made.step.include.block, held)
+        self._include = outer
+        return held
 
     def _acquire(self, made: Made, held: Held) -> Held:
         units, node = made.step.acquire, made.form.place("acquire")
