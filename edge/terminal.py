@@ -252,6 +252,9 @@ class Terminal:
         elif change.state == "held":
             self._say("  there is no terminal to restart it from: stopping")
             self._command("stop", cause=f"held with no terminal to restart it from: {change.cause}")
+        elif change.before == "restarting" and change.state == "running":
+            for step in self.view.batches[change.batch].waits.values():
+                self._offered(step)
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

@@ -78,13 +78,25 @@ steps:
       left: [{ask: {say: Left?, number: {unit: kN, range: [1, 9]}, into: left}}]
       right: [{ask: {say: Right?, text: true, into: right}}, {ask: {say: Ready?}}]
 """
+STEPWISE = """
+recipe: stepwise
+uses: [press]
+steps:
+  - {name: Light, set: {press.lamp: true}}
+  - name: Together
+    parallel:
+      ram: [{name: Press, during: {press.ram: true}, until: press.force >= 20 kN, within: none}]
+      talk: [{name: Look, ask: {say: Straight?}}]
+  - {name: Weigh, record: {force: press.force}}
+  - {name: Rest, wait: 50 ms}
+"""
 BROKEN = "recipe: broken\nuses: [press]\nsteps: [{set: {press.rum: true}}]\n"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("press")
-    files = {"cell": CELL, "press": PRESS, "stubborn": STUBBORN, "both": BOTH, "broken": BROKEN}
+    files = {"cell": CELL, "press": PRESS, "stubborn": STUBBORN, "both": BOTH, "stepwise": STEPWISE, "broken": BROKEN}
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
     (folder / "sound").mkdir()
@@ -553,6 +565,47 @@ def test_several_questions(at_terminal, press: Simulated) -> None:
     session.type("\r")
     assert session.ended() == 0
     assert "answered هنا by" in session.said
+
+
+def test_enter_begins_each_step_in_semi_automatic_mode(at_terminal, press: Simulated, tmp_path: Path) -> None:
+    session = at_terminal("stepwise", "--mode", "semi-automatic", "--by", "Mia")
+    session.await_text("? Light: press Enter to begin it")
+    assert press["press.lamp"] is False and "> Light" not in session.said
+    session.type("\r")
+    session.await_text("> Light")
+    session.await_text("? ram: Press: press Enter to begin it")
+    session.await_text("? talk: Look: press Enter to begin it")
+    assert press["press.lamp"] is True and press["press.ram"] is False
+    session.type("\r")  # of two steps that wait, the first in the file begins
+    session.await_text("> ram: Press")
+    moving(press, session)
+    assert "> talk: Look" not in session.said
+    session.type("\r")
+    session.await_text("press Enter to confirm")
+    press["press.force"] = 30
+    until(lambda: press["press.ram"] is False, "the end of the step")
+    session.type("\r")  # a question that is open is answered first
+    session.await_text("? Weigh: press Enter to begin it")
+    session.type("hold\r")
+    session.await_text("type restart, stop or abort")
+    session.type("\r")  # a held batch begins no step
+    session.await_text("! refused: ")
+    session.type("restart\r")
+    session.await_text("stepwise is running (")
+    until(lambda: session.said.count("? Weigh: press Enter to begin it") == 2, "the offer after the restart")
+    session.type("automatic\r")  # the other steps follow by themselves
+    assert session.ended() == 0
+    actions = [(one["what"], one["name"], one["by"]) for one in record_of(tmp_path / "state")["actions"]]
+    confirmed = [("confirm", name, "Mia") for name in ("Light", "ram: Press", "talk: Look")]
+    assert actions == [("mode", "semi-automatic", "Mia"), *confirmed, ("mode", "automatic", "Mia")]
+
+
+def test_a_step_that_nobody_can_confirm_stops_it(command, press: Simulated, tmp_path: Path) -> None:
+    with running(Running([*command, "stepwise", "--mode", "semi-automatic"], tmp_path / "log")) as run:
+        assert ended(run) == 3, run.said
+    assert "! nobody can confirm Light here: run it at a terminal" in run.said
+    assert record_of(tmp_path / "state")["states"][-1]["cause"] == "nobody could confirm Light"
+    assert at_rest(press)
 
 
 def test_a_terminal_that_goes_away_aborts_it(at_terminal, press: Simulated, tmp_path: Path) -> None:
