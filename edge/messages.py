@@ -262,13 +262,18 @@ class Asked(msgspec.Struct, frozen=True, tag="asked"):
 
 
 class Answered(msgspec.Struct, frozen=True, tag="answered"):
-    """`by` a person, or `recipe`: nobody has answered in time, and its default counts."""
+    """`by` a person, in a `role` of theirs, or `recipe`: nobody has answered in time, and its default counts.
+
+    `label` is the text of the answer that was chosen, where it has one.
+    """
 
     batch: str
     prompt: int
     value: Value
     by: str
     name: str = ""
+    role: Role = "operator"
+    label: Texts = {}
 
 
 class AlarmRaised(msgspec.Struct, frozen=True, tag="alarm-raised"):

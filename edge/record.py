@@ -20,7 +20,7 @@ from edge.language.program import Texts
 FILE = "edge.db"
 """The batch record's name in the state directory."""
 
-VERSION = 4
+VERSION = 5
 """Of the schema; `PRAGMA user_version` of the file."""
 
 SHELVING = """
@@ -74,6 +74,13 @@ ALTER TABLE batch ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 PRAGMA user_version = 4;
 COMMIT;
 """,
+    4: """
+BEGIN;
+ALTER TABLE question ADD COLUMN role TEXT;
+ALTER TABLE question ADD COLUMN label TEXT;
+PRAGMA user_version = 5;
+COMMIT;
+""",
 }
 """From each older version to the next. An older file is read as it is, and upgraded by the first recorder."""
 
@@ -113,7 +120,8 @@ CREATE INDEX recorded_batch ON recorded (batch);
 CREATE TABLE question (
     batch INTEGER NOT NULL REFERENCES batch, run INTEGER NOT NULL, cycle INTEGER NOT NULL, prompt INTEGER NOT NULL,
     step INTEGER NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, say TEXT NOT NULL, unit TEXT NOT NULL,
-    asked INTEGER NOT NULL, answered INTEGER, value TEXT, who TEXT) STRICT;
+    asked INTEGER NOT NULL, answered INTEGER, value TEXT, who TEXT,
+    role TEXT, label TEXT) STRICT;
 CREATE INDEX question_batch ON question (batch, prompt);
 CREATE TABLE alarm (
     run INTEGER NOT NULL, alarm INTEGER NOT NULL, cycle INTEGER NOT NULL, batch INTEGER REFERENCES batch,
@@ -201,7 +209,10 @@ class Shelving(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True):
-    """A question to the operator and its answer; `answered`, `value` and `by` are None while there is none."""
+    """A question to the operator and its answer; `answered`, `value` and `by` are None while there is none.
+
+    `role` is what the person who answered has declared to be, `label` the text of the answer where it has one.
+    """
 
     step: int
     name: str
@@ -212,6 +223,8 @@ class Question(msgspec.Struct, frozen=True):
     answered: datetime | None = None
     value: Value | None = None
     by: str | None = None
+    role: str = ""
+    label: Texts = {}
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -473,7 +486,7 @@ _READ: dict[str, tuple[str, Callable[[Any], Any] | None]] = {
         name: (name, _time)
         for name in ("time", "started", "ended", "asked", "answered", "raised", "cleared", "acknowledged", "shelved")
     },
-    **{name: (name, msgspec.json.decode) for name in ("say", "cause_say", "value", "parameters")},
+    **{name: (name, msgspec.json.decode) for name in ("say", "cause_say", "value", "label", "parameters")},
     "duration_ns": ("duration_s", _seconds),
     "active_ns": ("active_s", _seconds),
     "who": ("by", None),

@@ -161,7 +161,15 @@ def _question_row(question: Question, clock: _Clock, language: str) -> tuple[str
     say = _say(question.say, language)
     if question.value is None:
         return clock.at(question.asked), "none", "", say
-    return clock.at(question.asked), display(question.value, question.unit), question.by or "", say
+    answer = labelled(display(question.value, question.unit), question.label, language)
+    role = f" ({question.role})" if question.role not in ("", "operator") else ""
+    return clock.at(question.asked), answer, f"{question.by}{role}", say
+
+
+def labelled(answer: str, label: Texts, language: str = "en") -> str:
+    """An answer with its text, where that is another."""
+    text = _say(label, language) if label else answer
+    return answer if text.casefold() == answer.casefold() else f"{answer} ({text})"
 
 
 def _action(action: Action) -> str:

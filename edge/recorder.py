@@ -257,9 +257,9 @@ class Record:
             case Answered():
                 number = self._number(db, stamp, event.batch)
                 db.execute(
-                    "UPDATE question SET answered = ?, value = ?, who = ? WHERE rowid = "
+                    "UPDATE question SET answered = ?, value = ?, who = ?, role = ?, label = ? WHERE rowid = "
                     "(SELECT max(rowid) FROM question WHERE batch = ? AND prompt = ? AND answered IS NULL)",
-                    (at, _json(event.value), event.by, number, event.prompt),
+                    (at, _json(event.value), event.by, event.role, _json(event.label), number, event.prompt),
                 )
             case AlarmRaised():
                 number = self._number(db, stamp, event.batch) if event.batch else None

@@ -14,7 +14,7 @@ from edge.console import Console
 from edge.daemon import ABORT_BATCH, STOP_BATCH
 from edge.engine import states, words
 from edge.image import RECORD, unpack_record
-from edge.language.program import Plan, Texts
+from edge.language.program import Plan
 from edge.messages import (
     AlarmRaised,
     Answered,
@@ -33,6 +33,7 @@ from edge.messages import (
     unpack_inward,
 )
 from edge.order import Order, parse_answer, span
+from edge.record_text import labelled
 from edge.view import View
 
 EXIT_CODES = {"complete": 0, "stopped": 3, "aborted": 4}
@@ -118,7 +119,7 @@ class Terminal:
 
     def _command(self, do: str, **fields: object) -> None:
         self.commands += 1
-        command = Command(self.commands, do, self.order.by, self.order.batch, role="engineer")
+        command = Command(self.commands, do, self.order.by, self.order.batch)
         self.sent[command.id] = command = msgspec.structs.replace(command, **fields)
         channel.send(self.loop, pack(command))
 
@@ -196,7 +197,7 @@ class Terminal:
             case Asked() if event.batch == self.order.batch:
                 self._asked(event)
             case Answered() if event.batch == self.order.batch:
-                self._say(f"  answered {display(event.value)} by {event.by}")
+                self._say(f"  answered {labelled(display(event.value), event.label)} by {event.by}")
                 self._ask_next()
             case _:
                 pass
@@ -309,7 +310,7 @@ class Terminal:
         self.asking = asked
         match asked.kind:
             case "choice":
-                shown = [_shown(answer, asked.labels.get(answer)) for answer in asked.answers]
+                shown = [labelled(answer, asked.labels.get(answer, {})) for answer in asked.answers]
                 how = f"type one of: {', '.join(shown)}"
             case "number":
                 limits = span(asked.low, asked.high, asked.unit)
@@ -329,7 +330,7 @@ class Terminal:
             if not self.console.typing:
                 self._unanswered(asked)
             return
-        self._command("answer", prompt=asked.prompt, value=value)
+        self._command("answer", prompt=asked.prompt, value=value, role=asked.who)
 
     # --- what is typed -----------------------------------------------------------------------------------------------
 
@@ -407,12 +408,6 @@ class Terminal:
         return "  ".join(
             f"{tag.name} {'bad' if value is None else display(value, tag.unit, 4)}" for tag, value in values
         )
-
-
-def _shown(answer: str, label: Texts | None) -> str:
-    """An answer as it is typed, with its text where that is another."""
-    text = words.english(label) if label else answer
-    return answer if text.casefold() == answer.casefold() else f"{answer} ({text})"
 
 
 def _named(step: str, branch: str) -> str:

@@ -83,7 +83,7 @@ def test_the_state(served):
     assert state["cell"] == "bottling"
     level = {name: state["tags"]["mixer.level"][name] for name in ("value", "quality", "unit")}
     assert level == {"value": 12.5, "quality": "good", "unit": "L"}
-    assert set(state["recipes"]) == {"rinse-and-fill", "changeover"}
+    assert set(state["recipes"]) == {"rinse-and-fill", "changeover", "release"}
     assert served.get("/api/recipes") == state["recipes"]
 
 
@@ -167,6 +167,22 @@ def test_a_batch_from_start_to_reset(served):
     assert served.batch(batch)["recorded"][0]["name"] == "filled"
     assert served.post(f"/api/batches/{batch}/reset")[0] == 200
     wait_for(lambda: not served.get("/api/state")["batches"], "it is gone")
+
+
+def test_an_engineer_s_question_takes_the_answer_of_who_declares_to_be_one(served):
+    batch = served.start_batch("release")
+    (question,) = wait_for(lambda: served.batch(batch)["questions"], "the question")
+    assert question["who"] == "engineer" and question["labels"]["scrap"]["fr"] == "Rebuter"
+    given = {"prompt": question["prompt"], "value": "scrap"}
+    for role in ({}, {"role": "operator"}):
+        status, answer = served.post(f"/api/batches/{batch}/answer", **given, **role)
+        assert status == 409 and answer["say"]["fr"] == "seul un ingénieur peut répondre à cette question"
+    assert served.post(f"/api/batches/{batch}/answer", **given, role="boss")[0] == 400
+    assert served.post(f"/api/batches/{batch}/answer", **given, role="engineer")[0] == 200
+    wait_for(lambda: served.batch(batch)["answers"] == {"fate": "scrap"}, "the answer")
+    log = served.get("/api/state")["log"].values()
+    (entry,) = [one for one in log if one["type"] == "answered" and one["batch"] == batch and one["label"]]
+    assert (entry["role"], entry["label"]["ar"]) == ("engineer", "إتلاف")
 
 
 @pytest.mark.parametrize("command", ["stop", "abort"])

@@ -238,6 +238,31 @@ def test_every_kind_of_question(visit, served):
     assert batch["answers"] == {"tare": 20.5, "lot": "A-7"}
 
 
+LABELS = {"en": ("Release", "Scrap"), "fr": ("Libérer", "Rebuter"), "ar": ("إفراج", "إتلاف")}
+AS_ENGINEER = {"en": "I answer as the engineer", "fr": "Je réponds en tant qu’ingénieur", "ar": "أجيب بصفتي المهندس"}
+
+
+@pytest.mark.parametrize("language", ["en", "fr", "ar"])
+def test_a_ramp_then_an_engineer_s_question_then_an_alarm_that_is_waited_for(visit, served, language):
+    page = visit(language)
+    batch = served.start_batch("release")
+    expect(page.locator("[data-step='Speed up']")).to_contain_text("conveyor.speed to 400 mm/s")
+    question = page.locator(".question")
+    expect(question.locator("[data-answer]")).to_have_text(list(LABELS[language]))
+    expect(page.locator(".batch [data-tag='conveyor.speed'] .value")).to_contain_text("400")
+    expect(question.locator("[data-answer=scrap]")).to_be_disabled()
+    question.get_by_label(AS_ENGINEER[language]).check()
+    question.locator("[data-answer=scrap]").click()
+    expect(question).to_have_count(0)
+    alarm = page.locator("[data-alarm][data-priority=high]")
+    expect(alarm.locator(".alarm-text")).to_have_text(served.loop.plan.recipes["release"].steps[2].alarm.say[language])
+    expect(page.locator("[data-step=Bin]")).to_be_visible()
+    alarm.locator("[data-command=acknowledge]").click()
+    state(page, "complete")
+    assert served.batch(batch)["answers"] == {"fate": "scrap"}
+    expect(page.locator(".events")).to_contain_text(LABELS[language][1])
+
+
 def test_an_alarm_is_shown_and_acknowledged(visit, served):
     page = visit()
     expect(page.get_by_text("No alarms")).to_be_visible()

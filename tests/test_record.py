@@ -22,6 +22,7 @@ from edge.messages import (
     AlarmRaised,
     AlarmShelved,
     AlarmUnshelved,
+    Answered,
     Asked,
     BatchStarted,
     Commit,
@@ -230,6 +231,24 @@ def test_a_loop_of_steps_and_an_open_question(tmp_path: Path) -> None:
     text = record_text.as_text(whole, zone=UTC)
     assert "10:15:37.000  none        Combien ?" in text
     assert "ask    not yet" in text
+
+
+def test_an_answer_stands_with_its_text_and_the_role_that_was_declared(tmp_path: Path) -> None:
+    labels = {"a": {"en": "Scrap", "fr": "Rebuter"}, "yes": {"en": "Yes", "fr": "Oui"}}
+    asked = [Asked(BATCH, number, 1, {"en": "What now?"}, "choice", "x", tuple(labels)) for number in (1, 2)]
+    answered = [
+        Answered(BATCH, 1, "a", "yusuf", "x", "engineer", labels["a"]),
+        Answered(BATCH, 2, "yes", "amira", "x", label=labels["yes"]),
+    ]
+    path = kept(tmp_path, asked[0], answered[0], asked[1], answered[1])
+    whole = record.batch(path, BATCH)
+    assert [(one.value, one.role, one.label) for one in whole.questions] == [
+        ("a", "engineer", labels["a"]),
+        ("yes", "operator", labels["yes"]),
+    ]
+    english, french = record_text.as_text(whole), record_text.as_text(whole, "fr")
+    assert "a (Scrap)  yusuf (engineer)" in english and "yes        amira " in english
+    assert "a (Rebuter)" in french and "yes (Oui)" in french
 
 
 # --- each commit once ------------------------------------------------------------------------------------------------

@@ -16,7 +16,20 @@ from edge import channel
 from edge.engine.engine import Engine
 from edge.image import device_of, pack_record
 from edge.language.cell import Cell, Device, Tag
-from edge.language.program import Branch, Entry, Interlock, Level, Parameter, Plan, Prompt, Recipe, Step
+from edge.language.program import (
+    Branch,
+    Entry,
+    Interlock,
+    Level,
+    Notice,
+    Parameter,
+    Plan,
+    Prompt,
+    Ramp,
+    Recipe,
+    Step,
+    Texts,
+)
 from edge.language.units import parse as unit
 from edge.messages import (
     BOUNDS_S,
@@ -156,9 +169,41 @@ def _changeover(scan: Cell) -> Recipe:
     )
 
 
+def _release(scan: Cell) -> Recipe:
+    """A ramp, a question for an engineer whose answers have texts, an alarm that is waited for."""
+    answers: dict[str, Texts] = {
+        "release": {"en": "Release", "fr": "Libérer", "ar": "إفراج"},
+        "scrap": {"en": "Scrap", "fr": "Rebuter", "ar": "إتلاف"},
+    }
+    asked: Texts = {"en": "What becomes of the lot?", "fr": "Que devient le lot ?", "ar": "ما مصير الدفعة؟"}
+    alarm: Texts = {"en": "Empty the bin", "fr": "Videz le bac", "ar": "أفرغ الحاوية"}
+    steps = (
+        Step(0, "Speed up", "ramp", 4, ramp=(Ramp(4, 400.0, 200.0),), condition="conveyor.speed to 400 mm/s"),
+        Step(
+            1, "Decide", "ask", 5, ask=Prompt(asked, "choice", tuple(answers), into=0, labels=answers, who="engineer")
+        ),
+        Step(2, "Bin", "alarm", 6, alarm=Notice(alarm, "high", True)),
+    )
+    return Recipe(
+        name="release",
+        file="release.yaml",
+        hash="2" * 64,
+        uses=("conveyor",),
+        devices=(1,),
+        parameters=(),
+        variables=("fate",),
+        steps=steps,
+        body=(0, 1, 2),
+        handlers={},
+        interlocks=(),
+        inputs=(),
+        outputs=(4,),
+    )
+
+
 def plan() -> Plan:
     found = cell()
-    recipes = (_fill(found), _changeover(found))
+    recipes = (_fill(found), _changeover(found), _release(found))
     return Plan(found, (), {recipe.name: recipe for recipe in recipes})
 
 

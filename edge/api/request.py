@@ -14,6 +14,7 @@ from edge.engine.formula import WrongParameters, check_answer, check_parameters,
 from edge.engine.refusals import Refused
 from edge.language.cell import Tag
 from edge.language.program import Plan, Recipe, Texts
+from edge.language.rules import Role
 from edge.messages import Asked
 
 By = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*\S[^\x00-\x1f\x7f]*$")]
@@ -63,11 +64,15 @@ class Confirm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`POST /api/batches/{id}/answer`; a question that is only to be confirmed needs no value."""
+    """`POST /api/batches/{id}/answer`; a question that is only to be confirmed needs no value.
+
+    `role` is what the person declares to be: nothing here can tell whether that is so.
+    """
 
     prompt: int
     by: By
     value: Value | None = None
+    role: Role = "operator"
 
 
 class SetTag(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 GET  /api/state, /api/events (server-sent), /api/recipes, /api/versions, /api/batches, /api/batches/{id}, /metrics, /
      and /web/…
 POST /api/batches {recipe, parameters, mode, by}, /api/batches/{id}/{command} {by}, /api/batches/{id}/mode {mode, by},
-     /api/batches/{id}/confirm {step, by}, /api/batches/{id}/answer {prompt, value, by}, /api/recipes/reload {by},
+     /api/batches/{id}/confirm {step, by}, /api/batches/{id}/answer {prompt, value, by, role}, /api/recipes/reload {by},
      /api/tags/{tag} {value, by}, /api/alarms/{id}/acknowledge {by}, /api/alarms/{id}/shelve {minutes, why, by},
      /api/alarms/{id}/unshelve {by}
 
@@ -339,7 +339,7 @@ class Server:
         if asked is None:
             raise RequestError(409, "this question is not open any more", say=refusals.QUESTION_CLOSED)
         value = answer_to(asked, body.value)
-        await self.link.command("answer", body.by, batch=batch.batch, prompt=body.prompt, value=value)
+        await self.link.command("answer", body.by, batch=batch.batch, prompt=body.prompt, value=value, role=body.role)
         return _json({"batch": batch.batch})
 
     def _live(self, request: web.Request) -> BatchView:

@@ -312,7 +312,8 @@ class Acting:
         if ask.into is not None:
             self.variables[ask.into] = ask.default
             name = self.recipe.variables[ask.into]
-        self.emit(Answered(self.batch.batch, branch.prompt, ask.default, "recipe", name))
+        label = ask.labels.get(ask.default, {}) if isinstance(ask.default, str) else {}
+        self.emit(Answered(self.batch.batch, branch.prompt, ask.default, "recipe", name, label=label))
 
 
 def _kept(value: Value | None) -> Value | None:

@@ -180,7 +180,8 @@ class Commands:
         if ask is not None and ask.into is not None:
             batch.variables[ask.into] = value
         del batch.prompts[command.prompt]
-        self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name))
+        label = asked.labels.get(value, {}) if isinstance(value, str) else {}
+        self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name, command.role, label))
 
     def _shelve(self, command: Command) -> None:
         if not command.cause.strip():

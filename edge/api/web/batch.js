@@ -2,7 +2,7 @@
 
 import { html, useState } from '/web/vendor/preact.js';
 import { Confirm, Fault, Icon, Ltr, Quantity, StateMark, Tag, Time, useDesk } from '/web/parts.js';
-import { checkNumber, NumberField, TextField } from '/web/fields.js';
+import { checkNumber, NumberField, Switch, TextField } from '/web/fields.js';
 import { Modes } from '/web/modes.js';
 
 const COMMANDS = ['hold', 'restart', 'pause', 'resume', 'stop', 'abort', 'reset'];
@@ -168,10 +168,12 @@ function Question({ batch, question }) {
   const [fault, setFault] = useState('');
   const [error, setError] = useState('');
   const [busy, setBusy] = useState(false);
+  const [engineer, setEngineer] = useState(false);
 
   const answer = async (value) => {
     setBusy(true);
-    const done = await desk.give(`/api/batches/${batch}/answer`, { prompt: question.prompt, value });
+    const role = engineer ? 'engineer' : 'operator';
+    const done = await desk.give(`/api/batches/${batch}/answer`, { prompt: question.prompt, value, role });
     setBusy(false);
     setError(done.error);
   };
@@ -181,15 +183,17 @@ function Question({ batch, question }) {
     setFault(wrong);
     if (!wrong) answer(value);
   };
-  const forEngineer = question.who === 'engineer'; // who is at the page is not known: it gives an operator's answers
-  const off = busy || !desk.current || forEngineer;
+  const forEngineer = question.who === 'engineer'; // who is at the page is not known: a person says what they are
+  const off = busy || !desk.current || (forEngineer && !engineer);
   const label = desk.say(question.say);
   const words = { yes: t.yes, no: t.no };
 
   return html`<form class="question" data-prompt=${question.prompt} onSubmit=${sent} noValidate>
     <p class="eyebrow"><${Icon} name="question" /> ${t.answerWanted}</p>
     <p class="asked"><bdi>${label}</bdi></p>
-    ${forEngineer && html`<p class="about">${t.engineerOnly}</p>`}
+    ${forEngineer &&
+    html`<p class="about">${t.engineerOnly}</p>
+      <${Switch} name="engineer" label=${t.asEngineer} on=${engineer} onSwitch=${setEngineer} />`}
     ${question.kind === 'confirm' &&
     html`<button type="button" class="primary" disabled=${off} onClick=${() => answer(true)}>
       <${Icon} name="check" /> ${t.confirm}

@@ -88,13 +88,19 @@ function Record({ batch }) {
     <${Rows} title=${t.recorded} rows=${batch.values}
       row=${(one) => [one.name, html`<${Quantity} value=${one.value} unit=${one.unit} />`, clock(desk, one.time)]} />
     <${Rows} title=${t.questions} rows=${batch.questions}
-      row=${(one) => [desk.say(one.say), one.value === null ? '—' : html`<${Quantity} value=${one.value} unit=${one.unit} />`, one.by ?? '']} />
+      row=${(one) => [desk.say(one.say), answerOf(desk, one), one.role === 'engineer' ? `${one.by} (${t.engineer})` : one.by ?? '']} />
     <${Rows} title=${t.alarms} rows=${batch.alarms} 
       row=${(one) => [html`${desk.say(one.say)}<${Detail} text=${one.detail} />`, t.kinds[one.kind] ?? one.kind, clock(desk, one.raised)]} />
     <${Rows} title=${t.state} rows=${batch.states} row=${(one) => [t.states[one.state], desk.say(one.cause_say) || one.cause, clock(desk, one.time)]} />
     <${Rows} title=${t.steps} rows=${batch.steps}
       row=${(one) => [one.name, t.how[one.how] ?? '', one.active_s === null ? '' : html`<${Time} seconds=${one.active_s} />`]} />`;
 }
+
+/** The text of the answer that was chosen, where it has one; else what was given. */
+const answerOf = (desk, { value, unit, label }) => {
+  if (value === null) return '—';
+  return desk.say(label) || html`<${Quantity} value=${value} unit=${unit} />`;
+};
 
 const clock = (desk, time) => html`<${Ltr}>${desk.clock(time)}<//>`;
 

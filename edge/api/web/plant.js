@@ -59,7 +59,7 @@ function Entry({ entry, recipes }) {
   const kind = entry.type === 'device' ? (entry.up ? 'device-up' : 'device-down') : entry.type;
   const words = Object.fromEntries(Object.entries(entry).map(([name, value]) => [name, apart(value)]));
   if (entry.type === 'batch-started') words.recipe = apart(desk.say(recipes[entry.recipe]?.title) || entry.recipe);
-  if ('value' in entry) words.value = apart(valueText(desk, entry.value));
+  if ('value' in entry) words.value = apart(desk.say(entry.label) || valueText(desk, entry.value));
   if ('how' in entry) words.how = t.how[entry.how];
   if (entry.type === 'mode') words.mode = t.modes[entry.mode];
   const arrow = desk.dir === 'rtl' ? '←' : '→';
