@@ -324,9 +324,9 @@ MISTAKES = {
     ),
     "an operation without its parameter": (
         RESIN,
-        "    with: {amount: phenol}\n",
+        "    with: {up_to: water + phenol}\n",
         "",
-        "the parameter `amount` of charge-a is missing | add `with: {amount: …}`",
+        "the parameter `up_to` of charge-a is missing | add `with: {up_to: …}`",
     ),
     "an operation's parameter misspelled": (
         RESIN,
@@ -338,12 +338,12 @@ MISTAKES = {
         RESIN,
         "range: [5, 25]",
         "range: [5, 40]",
-        "`amount` goes from 5 to 25 kg, and this can be outside | narrow the `range` of what it is made of",
+        "`up_to` goes from 15 to 75 kg, and this can be outside | narrow the `range` of what it is made of",
     ),
     "an operation that is given another quantity": (
         RESIN,
-        "{amount: phenol}",
-        "{amount: dosing_rate}",
+        "{up_to: water + phenol}",
+        "{up_to: dosing_rate}",
         "`dosing_rate` is in kg/min, a mass flow; a value in kg, a mass, is expected | multiply it by a time",
     ),
     "an operation with a unit that the recipe has not": (

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.language.plan import check
+from edge.language.plan import check, load_plan
+from edge.language.report import report
 from edge.language.source import Problems
 from edge.messages import AlarmRaised, UnitsTaken
 from tests.virtual import Virtual, plan_of
@@ -306,3 +307,32 @@ def test_a_loop_may_acquire_and_release_in_each_round(tmp_path: Path) -> None:
     text = "  - repeat: {times: 3}\n    steps:\n      - {acquire: [a], within: 1 s}\n"
     text += "      - {during: {a.go: true}, wait: 1 s}\n      - release: [a]\n"
     assert said(tmp_path, steps(text, "shares: [a]")) == []
+
+
+def test_two_shipped_rinses_have_the_skid_one_after_the_other() -> None:
+    problems = Problems()
+    plan = load_plan(Path(__file__).parent.parent / "recipes" / "cip-skid" / "cell.yaml", problems)
+    assert plan is not None, report(problems)
+    assert sorted(plan.recipes) == ["clean-tank1", "rinse-tank1", "rinse-tank2"]  # its operations are in no list
+    run = Virtual(plan)
+    for tag in ("skid.remote", "tank1.manhole", "tank2.manhole", "tank1.spray_opened", "tank2.spray_opened"):
+        run.put(tag, True)
+    for tag, value in (("skid.flow", 20.0), ("skid.return_flow", 20.0), ("skid.return_conductivity", 0.4)):
+        run.put(tag, value)
+    for tag in ("skid.caustic_level", "skid.acid_level", "skid.caustic_strength"):
+        run.put(tag, 400.0 if "level" in tag else 90.0)
+    run.start("rinse-tank1", "B1")
+    run.start("rinse-tank2", "B2")
+    run.run(30)
+    assert run.level("tank1.spray") is True and run.level("tank2.spray") is False
+    assert [one.batch for one in run.of(UnitsTaken)] == ["B1"] and run.state("B2") == "running"
+    run.put("tank1.spray_closed", True)
+    run.put("tank1.spray_opened", False)
+    cycles = 0
+    while run.state("B1") != "complete" and (cycles := cycles + 1) < 300:
+        run.run()
+        assert run.level("tank2.spray") is False or len(run.of(UnitsTaken)) == 2
+    run.run(10)
+    assert run.state("B1") == "complete" and run.level("tank1.spray") is False
+    assert [one.batch for one in run.of(UnitsTaken)] == ["B1", "B2"] and run.level("tank2.spray") is True
+    assert run.level("skid.flow_setpoint") == 20
