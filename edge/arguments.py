@@ -65,6 +65,7 @@ def parser() -> Parser:
     _add_tags(commands)
     _add_browse(commands)
     _add_batches(commands)
+    _add_replay(commands)
     _add_schema(commands)
     _add_lsp(commands)
     return edge
@@ -323,6 +324,32 @@ def _add_batches(commands: "_Commands[Parser]") -> None:
         )
         _add_format(command)
         _add_state(command)
+
+
+def _add_replay(commands: "_Commands[Parser]") -> None:
+    replay = _add(
+        commands,
+        "replay",
+        "run the journal of a cell again, and compare every cycle",
+        """
+        Runs every cycle that the journal of a state directory has once more, with what came in then, in the same
+        engine, and compares the outputs and events. No device is asked; the daemon may run. Where the journal has a
+        gap (a kill, a full disk) it goes on after it. A difference is told with its cycle, its step and its tags.
+
+        With --recipe it shows what would have been other with another version of a recipe: the inputs stay those of
+        the journal, so that what follows the first difference says less and less.
+
+        Exit code: 0 every cycle is identical; 1 one differs, or nothing could be replayed.
+        """,
+        """
+        edge replay ~/.local/state/edge/bottling
+        edge replay /var/lib/edge --batch 20260102-030405
+        edge replay /var/lib/edge --batch 20260102-030405 --recipe rinse-and-fill.yaml
+        """,
+    )
+    replay.add_argument("state_dir", metavar="STATE_DIR", help="where the journal is kept, as after --state")
+    replay.add_argument("--batch", default="", metavar="ID", help="the part that this batch ran in alone")
+    replay.add_argument("--recipe", metavar="FILE", help="this in place of the recipe of its name")
 
 
 def _add_lsp(commands: "_Commands[Parser]") -> None:

@@ -147,6 +147,13 @@ def _tags(chosen: argparse.Namespace) -> int:
     return technician.run(look, state_directory(chosen.state, cell))
 
 
+def _replay(chosen: argparse.Namespace) -> int:
+    from edge import replay
+
+    recipe = Path(chosen.recipe) if chosen.recipe else None
+    return replay.run(replay.Settings(Path(chosen.state_dir), chosen.batch, recipe))
+
+
 def _lsp(_chosen: argparse.Namespace) -> int:
     from edge import lsp
 
@@ -269,6 +276,7 @@ _COMMANDS = {
     "lsp": _lsp,
     "batches": _batches,
     "batch": _batch,
+    "replay": _replay,
     "schema": _schema,
 }
 

@@ -17,6 +17,8 @@ from edge.language.cell import Cell, Device, Tag
 
 INPUT, OUTPUT, TICK, RECORD = 1, 2, 3, 4
 
+MOST_SKIPPED = 0xFFFF
+
 _MACHINE: tuple[type[Any], ...] = (array, Runs)
 _STATUSES, _TIMES, _UNCHANGED = 1, 2, 4
 _CAUSED = 1
@@ -26,7 +28,7 @@ _ARRIVAL = struct.Struct("<BBHxxxxqxxxxxxxx")
 _OUTPUT_HEADER = struct.Struct("<BBHIQ")
 _CAUSE = struct.Struct("<BBHI")
 _TICK = struct.Struct("<BxxxxxxxQq")
-_RECORD = struct.Struct("<BxHHxxQ")
+_RECORD = struct.Struct("<BxHHHQ")
 _LENGTH = struct.Struct("<I")
 
 
@@ -263,9 +265,13 @@ def unpack_tick(frame: bytes) -> tuple[int, int]:
     return cycle, due_ns
 
 
-def pack_record(cycle: int, inputs: Sequence[bytes], outputs: Sequence[bytes], events: bytes) -> bytes:
-    """One cycle: the packets that it drained, the output frames that it made, its packed events."""
-    parts = [_RECORD.pack(RECORD, len(inputs), len(outputs), cycle)]
+def pack_record(
+    cycle: int, inputs: Sequence[bytes], outputs: Sequence[bytes], events: bytes, skipped: int = 0
+) -> bytes:
+    """One cycle: the packets that it drained, the output frames that it made, its packed events, how many cycles right
+    before it an overrun had skipped.
+    """
+    parts = [_RECORD.pack(RECORD, len(inputs), len(outputs), min(skipped, MOST_SKIPPED), cycle)]
     for frame in (*inputs, *outputs):
         parts += (_LENGTH.pack(len(frame)), frame)
     parts.append(events)
@@ -274,7 +280,7 @@ def pack_record(cycle: int, inputs: Sequence[bytes], outputs: Sequence[bytes], e
 
 def unpack_record(packet: bytes) -> tuple[int, list[bytes], list[bytes], bytes]:
     """(cycle, inputs, outputs, events). Raises struct.error for bytes that are none."""
-    _, inputs, outputs, cycle = _RECORD.unpack_from(packet)
+    _, inputs, outputs, _, cycle = _RECORD.unpack_from(packet)
     offset = _RECORD.size
     frames: list[bytes] = []
     for _ in range(inputs + outputs):
@@ -283,3 +289,8 @@ def unpack_record(packet: bytes) -> tuple[int, list[bytes], list[bytes], bytes]:
         frames.append(packet[offset : offset + length])
         offset += length
     return cycle, frames[:inputs], frames[inputs:], packet[offset:]
+
+
+def skipped_before(packet: bytes) -> int:
+    """How many cycles right before that of a RECORD packet were not run; MOST_SKIPPED: so many or more."""
+    return _RECORD.unpack_from(packet)[3]

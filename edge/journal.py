@@ -1,12 +1,12 @@
 """The journal: all that the loop took in and gave out, cycle by cycle, in bounded append-only files for replay.
 
 A segment `NNNNNNNN.journal` is a magic number and blocks: length and CRC-32 of what follows (uint32, little-endian),
-then zlib. The first block is msgpack of a Header, the others are RECORD packets (`image.py`), each with its length
-before it. Idle cycles send nothing, and frames that say "unchanged" pack to a few bytes.
+then zlib. The first block is msgpack of a Header, the others are packets, each with its length before it: RECORD
+(`image.py`) for a cycle, and Snapshot for a keyframe, the engine's state after a cycle, from which a replay can start.
+Idle cycles send nothing, and frames that say "unchanged" pack to a few bytes.
 """
 
 import errno
-import hashlib
 import logging
 import os
 import struct
@@ -21,15 +21,18 @@ from typing import BinaryIO, Literal
 import msgspec
 from msgspec.structs import replace
 
-from edge.image import unpack_record
+from edge import __version__
+from edge.image import skipped_before, unpack_record
 from edge.language.program import Plan
-from edge.messages import Hello, pack
+from edge.messages import MESSAGE, Hello, Snapshot, pack, unpack_outward
 from edge.record import explain
 
 DIRECTORY = "journal"
 """The journal's name in the state directory."""
 
-FORMAT = 1
+FORMAT = 2
+"""1 kept the hash of the plan in place of its texts, and neither keyframes nor what an overrun skipped."""
+
 SEGMENT_BYTES = 4 << 20
 TOTAL_BYTES = 256 << 20
 FLUSH_S = 1.0
@@ -43,28 +46,51 @@ _LENGTH = struct.Struct("<I")
 log = logging.getLogger(__name__)
 
 
+class RecipeText(msgspec.Struct, frozen=True):
+    """A version of a recipe that the loop had when it began: in force, or run by a batch that had not ended."""
+
+    name: str
+    hash: str
+    text: str
+    in_force: bool
+
+
 class Header(msgspec.Struct, frozen=True):
-    """Of a segment. `plan` is `plan_hash`, `run` the life of the loop, `time_ns` when it was begun (since 1970, UTC).
+    """Of a segment. `run` is the life of the loop, `time_ns` when it was begun (both since 1970, UTC), `edge` the
+    version that wrote it, `text` that of the cell file.
 
     `after` is what its first record comes after: the start of the run, the segment before it, or a gap.
     """
 
     format: int
-    plan: str
     run: int
     scan_ns: int
     cell: str
+    edge: str = ""
+    text: str = ""
+    recipes: tuple[RecipeText, ...] = ()
     time_ns: int = 0
     after: Literal["start", "segment", "gap"] = "start"
 
 
 class Cycle(msgspec.Struct, frozen=True):
-    """What happened in one cycle: the packets that the loop drained, the frames that it sent, its packed events."""
+    """What happened in one cycle: the packets that the loop drained, the frames that it sent, its packed events.
+
+    An overrun had skipped `skipped` cycles right before it; others that are not here were run, and were idle.
+    """
 
     cycle: int
     inputs: list[bytes]
     outputs: list[bytes]
     events: bytes
+    skipped: int = 0
+
+
+class Keyframe(msgspec.Struct, frozen=True):
+    """The engine's whole state (msgpack of `batch.State`) after a cycle."""
+
+    cycle: int
+    state: bytes
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -73,15 +99,11 @@ class Gap(msgspec.Struct, frozen=True):
     text: str
 
 
-def plan_hash(plan: Plan) -> str:
-    """SHA-256 over the cell file and the hashes of all recipes; "" where the cell file is no longer there."""
-    try:
-        whole = hashlib.sha256(Path(plan.cell.path).read_bytes())
-    except OSError:
-        return ""
-    for name in sorted(plan.recipes):
-        whole.update(f"\n{name} {plan.recipes[name].hash}".encode())
-    return whole.hexdigest()
+def header_of(plan: Plan, run: int) -> Header:
+    """The header of a run with this plan."""
+    texts = [RecipeText(one.name, one.hash, one.text, True) for one in plan.recipes.values()]
+    texts += [RecipeText(one.name, one.hash, one.text, False) for one in plan.others.values()]
+    return Header(FORMAT, run, plan.cell.scan_ns, plan.cell.name, __version__, plan.text, tuple(texts))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -91,7 +113,8 @@ class Journal:
     """Writes the journal of one run of the loop. A disk that does not take it costs records, never an exception.
 
     Records are gathered for at most FLUSH_S and written as one compressed block: a kill loses at most those, and a card
-    is written to once a second. `deleted` counts the segments that gave way, `lost` the records that could not be kept.
+    is written to once a second. `deleted` counts the segments that gave way, `lost` the records that could not be kept;
+    `begun`: a segment has begun, and no keyframe was asked for since.
     """
 
     def __init__(
@@ -102,6 +125,7 @@ class Journal:
         self.segment_bytes = segment_bytes
         self.deleted = 0
         self.lost = 0
+        self.begun = False
         self._header = header
         self._lock = Lock()
         self._trouble = ""
@@ -124,7 +148,7 @@ class Journal:
         self._put(b"")
 
     def add(self, packet: bytes) -> None:
-        """Keeps one RECORD packet."""
+        """Keeps one packet."""
         if not self._records:
             self._since = time.monotonic()
         self._records += (_LENGTH.pack(len(packet)), packet)
@@ -179,7 +203,7 @@ class Journal:
             os.close(file)
             path.unlink()
             raise
-        self._file, self._size, self._number = file, len(data), number
+        self._file, self._size, self._number, self.begun = file, len(data), number, True
         self._header = replace(self._header, after="segment")
 
     def _bound(self) -> list[Path]:
@@ -236,9 +260,10 @@ def _segments(directory: Path) -> list[Path]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def read_journal(state_dir: Path) -> Iterator[Header | Cycle | Gap]:
+def read_journal(state_dir: Path) -> Iterator[Header | Cycle | Keyframe | Gap]:
     """The journal from its oldest record on, also while it is written: a Header where a run of the loop begins, then
-    its cycles, with a Gap wherever some may be missing (a kill, a full disk, an overflow, a deleted segment).
+    its cycles and keyframes, with a Gap wherever some may be missing (a kill, a full disk, an overflow, a deleted
+    segment).
 
     A RECORD packet with nothing but the loop's Hello("gap") among its inputs says that the socket to here overflowed.
     """
@@ -247,7 +272,7 @@ def read_journal(state_dir: Path) -> Iterator[Header | Cycle | Gap]:
     for path in _segments(state_dir / DIRECTORY):
         header = _read_header(path)
         if header is None:
-            yield Gap(f"segment {path.name} cannot be read")
+            yield Gap(_unread(path))
             continue
         if int(path.stem) != number + 1:
             yield Gap(f"the segments before {path.name} are no longer there")
@@ -262,14 +287,39 @@ def read_journal(state_dir: Path) -> Iterator[Header | Cycle | Gap]:
 
 def _read_header(path: Path) -> Header | None:
     """None where it is none of this format."""
-    with suppress(OSError, msgspec.DecodeError), path.open("rb") as file:
-        block = next(_blocks(file), None)
-        header = msgspec.msgpack.decode(block, type=Header) if block else None
-        return header if header and header.format == FORMAT else None
+    with suppress(OSError, msgspec.DecodeError):
+        block = _first_block(path)
+        if block and msgspec.msgpack.decode(block, type=_Format).format == FORMAT:
+            return msgspec.msgpack.decode(block, type=Header)
     return None
 
 
-def _read_cycles(path: Path) -> Iterator[Cycle | Gap]:
+class _Format(msgspec.Struct, frozen=True):
+    """What the headers of all formats have."""
+
+    format: int
+    edge: str = ""
+
+
+def _first_block(path: Path) -> bytes | None:
+    with path.open("rb") as file:
+        return next(_blocks(file), None)
+
+
+def _unread(path: Path) -> str:
+    """Why a segment cannot be read."""
+    found = None
+    with suppress(OSError, msgspec.DecodeError):
+        block = _first_block(path)
+        found = msgspec.msgpack.decode(block, type=_Format) if block else None
+    if found is None or found.format == FORMAT:
+        return f"segment {path.name} cannot be read"
+    age, by = ("an earlier" if found.format < FORMAT else "a newer"), f" ({found.edge})" if found.edge else ""
+    wrote = f"segment {path.name} was written by {age} edge{by}, in format {found.format} of the journal"
+    return f"{wrote}; this edge reads format {FORMAT}: replay it with that edge"
+
+
+def _read_cycles(path: Path) -> Iterator[Cycle | Keyframe | Gap]:
     with suppress(FileNotFoundError), path.open("rb") as file:
         blocks = _blocks(file)
         next(blocks)
@@ -277,7 +327,7 @@ def _read_cycles(path: Path) -> Iterator[Cycle | Gap]:
             if block is None:
                 yield Gap(f"{path.name} ends in the middle of a record")
             else:
-                yield from map(_cycle, _packets(block))
+                yield from map(_item, _packets(block))
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes | None]:
@@ -304,11 +354,17 @@ def _packets(block: bytes) -> Iterator[bytes]:
         offset += length
 
 
-def _cycle(packet: bytes) -> Cycle | Gap:
+def _item(packet: bytes) -> Cycle | Keyframe | Gap:
     try:
+        if packet[0] == MESSAGE:
+            snapshot = unpack_outward(packet)
+            return Keyframe(snapshot.cycle, snapshot.state) if isinstance(snapshot, Snapshot) else _UNREAD
         cycle, inputs, outputs, events = unpack_record(packet)
-    except struct.error:
-        return Gap("a record that the loop sent cannot be read")
+    except (struct.error, msgspec.DecodeError):
+        return _UNREAD
     if inputs == [_GAP] and not outputs and not events:
         return Gap(f"the loop could not hand over every record before cycle {cycle}")
-    return Cycle(cycle, inputs, outputs, events)
+    return Cycle(cycle, inputs, outputs, events, skipped_before(packet))
+
+
+_UNREAD = Gap("a record that the loop sent cannot be read")

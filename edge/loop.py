@@ -64,7 +64,7 @@ class Loop:
         self.cycle = 0
         self.first = [pack(Restore(batch)) for batch in restored]
         self.incoming = select.epoll()
-        for end in (*sockets.fieldbuses, sockets.commits, sockets.watcher):
+        for end in (*sockets.fieldbuses, sockets.commits, sockets.journal, sockets.watcher):
             self.incoming.register(end, select.EPOLLIN)
         self.bus_of = [sockets.fieldbuses[sockets.drivers.index(device.driver)] for device in plan.cell.devices]
         self.unsent: set[int] = set()
@@ -72,6 +72,8 @@ class Loop:
         self.waiting: list[bytes] = []
         self.gap = False
         self.ask_snapshot = True
+        self.ask_keyframe = False
+        self.skipped = 0
         self.overruns = 0
         self.dropped = 0
         self.lateness = Histogram()
@@ -93,6 +95,7 @@ class Loop:
     def read(self, cycle: int) -> list[bytes]:
         """Drains every socket. What only concerns the sending itself (Hello) is dealt with here and goes no further."""
         inputs, self.first = self.first, []
+        self.skipped = cycle - self.engine.state.cycle - 1
         self.arrived_ns = 0
         came = {number for number, _ in self.incoming.poll(0)}
         if not came:
@@ -105,7 +108,7 @@ class Loop:
                 elif packet[0] == 0 and self._hello(packet, place):
                     continue
                 inputs.append(packet)
-        for end in (self.sockets.commits, self.sockets.watcher):
+        for end in (self.sockets.commits, self.sockets.journal, self.sockets.watcher):
             for packet in channel.drain(end) if end.fileno() in came else ():
                 if not self._hello(packet, None):
                     inputs.append(packet)
@@ -134,6 +137,8 @@ class Loop:
             self.unsent.update(device for device, other in enumerate(self.bus_of) if other is ours)
         elif message.name == "recorder":
             self.waiting = list(self.unacked.values())
+        elif message.name == "journal":
+            self.ask_keyframe = True
         else:
             self.ask_snapshot = True
         return True
@@ -157,15 +162,22 @@ class Loop:
             for bus in self.sockets.fieldbuses:
                 channel.send(bus, tick)
         self._commit(output.commit)
-        if inputs or frames or output.events:
-            self._record(pack_record(cycle, inputs, frames, pack_events(output.events)))
-        if self.ask_snapshot and cycle >= self.next_snapshot:
+        if inputs or frames or output.events or self.skipped:
+            self._record(pack_record(cycle, inputs, frames, pack_events(output.events), self.skipped))
+        if (self.ask_snapshot or self.ask_keyframe) and cycle >= self.next_snapshot:
             self.next_snapshot = cycle + self.tick_every
-            state = _encode(self.engine.state)
-            self.ask_snapshot = not channel.send(self.sockets.watcher, pack(Snapshot(cycle, state)))
+            self._show_state()
         if cycle >= self.next_stats:
             self.next_stats = cycle + self.stats_every
             channel.send(self.sockets.watcher, pack(self.stats()))
+
+    def _show_state(self) -> None:
+        """The engine's whole state: to a watcher who is new, and to the journal, whose replay can start from it."""
+        packet = pack(Snapshot(self.engine.state.cycle, _encode(self.engine.state)))
+        if self.ask_snapshot:
+            self.ask_snapshot = not channel.send(self.sockets.watcher, packet)
+        if self.ask_keyframe:
+            self.ask_keyframe = self.gap or not channel.send(self.sockets.journal, packet)
 
     def _commit(self, commit: Commit | None) -> None:
         acked = self.engine.state.acked
@@ -183,7 +195,7 @@ class Loop:
         if self.gap:
             self.gap = not channel.send(self.sockets.journal, pack_record(self.cycle, [_GAP], [], b""))
         if self.gap or not channel.send(self.sockets.journal, record):
-            self.gap = True
+            self.gap = self.ask_keyframe = True
             self.dropped += 1
         if not channel.send(self.sockets.watcher, record):
             self.ask_snapshot = True

@@ -25,7 +25,7 @@ from edge import __version__
 from edge.channel import drain, send
 from edge.engine import words
 from edge.engine.states import ENDED
-from edge.journal import FORMAT, Header, Journal, plan_hash
+from edge.journal import Journal, header_of
 from edge.language.program import Plan
 from edge.messages import (
     Ack,
@@ -66,6 +66,7 @@ RETRY_S = 1.0
 WAITING_BYTES = 16 << 20
 """Commits that wait in memory while the disk takes none; more wait in the socket, then in the loop."""
 
+_ASK_KEYFRAME = pack(Hello("journal"))
 _GATHER_MS = 20
 _DRAIN_S = 0.5
 Stamp = tuple[int, int, int]
@@ -475,12 +476,17 @@ def _commits(waiting: Iterable[tuple[int, bytes]]) -> list[tuple[int, Commit]]:
 
 
 def keep_journal(journal: Journal, end: socket.socket, stop: int) -> None:
-    """Until it is stopped or the loop's end is closed. What comes is gathered for a moment: one wake for many."""
+    """Until it is stopped or the loop's end is closed. What comes is gathered for a moment: one wake for many.
+
+    For each segment that begins it asks the loop for a keyframe.
+    """
     both = _poll(end.fileno(), stop)
     alone = _poll(stop)
     journal.begin()
     closed = stopped = False
     while not closed and not stopped:
+        if journal.begun and send(end, _ASK_KEYFRAME):
+            journal.begun = False
         due_s = journal.due_s
         ready = dict(both.poll(None if due_s is None else due_s * 1000))
         packets = drain(end)
@@ -519,7 +525,7 @@ def run(
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGTERM, lambda _number, _frame: os.eventfd_write(stop, 1))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    book = Journal(state_dir, Header(FORMAT, plan_hash(plan), run_id, plan.cell.scan_ns, plan.cell.name))
+    book = Journal(state_dir, header_of(plan, run_id))
     clerk = Clerk(Record(state_dir, plan, run_id, life), commits, stop, book)
     failures: list[Exception] = []
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from edge import journal
 from edge.image import pack_record
-from edge.journal import FORMAT, Cycle, Gap, Header, Journal, plan_hash, read_journal
+from edge.journal import FORMAT, Cycle, Gap, Header, Journal, header_of, read_journal
 from edge.messages import Hello, pack
-from tests.recording import RUN, plan_in
+from tests.recording import RUN, TEXT, plan_in
 
-HEADER = Header(FORMAT, "plan", RUN, 10_000_000, "bottling")
+HEADER = Header(FORMAT, RUN, 10_000_000, "bottling")
 GAP = pack_record(7, [pack(Hello("gap"))], [], b"")
 
 
@@ -137,7 +137,7 @@ def test_a_recorder_that_was_killed_before_its_first_record_leaves_a_gap_too(tmp
 
 def test_another_run_begins_with_its_own_header(tmp_path: Path) -> None:
     write(tmp_path, record(1))
-    write(tmp_path, record(1), header=Header(FORMAT, "plan 2", RUN + 1, 10_000_000, "bottling"))
+    write(tmp_path, record(1), header=Header(FORMAT, RUN + 1, 10_000_000, "bottling"))
     assert cycles(tmp_path) == ["run", 1, "run", 1]
 
 
@@ -148,7 +148,7 @@ def test_the_loops_word_that_it_could_not_hand_over_is_a_gap(tmp_path: Path) -> 
 
 def test_a_record_of_rubbish_or_a_segment_of_another_format_is_a_gap(tmp_path: Path) -> None:
     write(tmp_path, record(1), b"\x04", record(2))
-    write(tmp_path, record(3), header=Header(FORMAT + 1, "plan", RUN, 10_000_000, "bottling"))
+    write(tmp_path, record(3), header=Header(FORMAT + 1, RUN, 10_000_000, "bottling"))
     (tmp_path / "journal" / "notes.txt").write_text("not a segment")
     assert cycles(tmp_path) == ["run", 1, "gap", 2, "gap"]
 
@@ -189,7 +189,7 @@ def test_a_segment_missing_in_the_middle_is_a_gap(tmp_path: Path) -> None:
 
 def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     for run in range(3):
-        write(tmp_path, record(1), header=Header(FORMAT, "plan", run, 10_000_000, "bottling"))
+        write(tmp_path, record(1), header=Header(FORMAT, run, 10_000_000, "bottling"))
     assert [one.name for one in segments(tmp_path)] == [f"{number:08}.journal" for number in (1, 2, 3)]
 
 
@@ -254,11 +254,10 @@ def test_the_torn_end_of_a_segment_is_cut_off_when_the_disk_takes_no_more(
     assert cycles(tmp_path) == ["run", 1, "gap", 3]
 
 
-def test_the_plans_hash_is_that_of_cell_and_recipes(tmp_path: Path) -> None:
+def test_its_header_has_the_texts_that_a_replay_needs(tmp_path: Path) -> None:
     plan = plan_in(tmp_path)
-    first = plan_hash(plan)
-    assert len(first) == 64 and plan_hash(plan) == first
-    (tmp_path / "cell.yaml").write_text("cell: another\n")
-    assert plan_hash(plan) != first
-    (tmp_path / "cell.yaml").unlink()
-    assert plan_hash(plan) == ""
+    write(tmp_path, record(1), header=header_of(plan, RUN))
+    header = next(read_journal(tmp_path))
+    assert isinstance(header, Header)
+    assert header.text == plan.text
+    assert [(one.name, one.text, one.in_force) for one in header.recipes] == [("rinse-and-fill", TEXT, True)]

@@ -11,7 +11,7 @@ import pytest
 from drivers.value import GOOD
 from edge import channel, loop
 from edge.batch import State
-from edge.image import OUTPUT, RECORD, TICK, device_of, since_cause, unpack_record, unpack_tick
+from edge.image import OUTPUT, RECORD, TICK, device_of, since_cause, skipped_before, unpack_record, unpack_tick
 from edge.loop import Loop, Sockets
 from edge.messages import (
     Ack,
@@ -151,9 +151,28 @@ def test_a_reader_who_does_not_read_makes_nobody_wait_and_is_told_of_the_gap(des
     assert all(later[0] == earlier[0] + 1 for earlier, later in pairwise(seen))
     channel.send(bus, frame)
     desk.run(1)
-    gap, after = (unpack_record(packet) for packet in desk.take("journal"))
+    gap, after, keyframe = desk.take("journal")
+    gap, after = unpack_record(gap), unpack_record(after)
     assert [unpack_inward(one) for one in gap[1]] == [Hello("gap")]
     assert after[0] == desk.cycle
+    snapshot = unpack_outward(keyframe)
+    assert isinstance(snapshot, Snapshot) and snapshot.cycle == desk.cycle, "so that a replay can go on"
+
+
+def test_the_journal_has_what_an_overrun_skipped_and_a_keyframe_where_it_asks(desk: Desk) -> None:
+    desk.present()
+    desk.run(3)
+    desk.take("journal")
+    desk.cycle += 4
+    desk.run(1)
+    (record,) = desk.take("journal")
+    assert unpack_record(record) == (8, [], [], b"") and skipped_before(record) == 4
+    desk.send("journal", Hello("journal"))
+    desk.run(5)
+    (keyframe,) = desk.take("journal")
+    snapshot = unpack_outward(keyframe)
+    assert isinstance(snapshot, Snapshot)
+    assert msgspec.msgpack.decode(snapshot.state, type=State).cycle == snapshot.cycle
 
 
 def test_garbage_on_any_socket_is_not_an_input(desk: Desk) -> None:

@@ -333,7 +333,7 @@ class Small(Record):
 
 
 def test_on_a_full_disk_the_journal_gives_way_to_the_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    journal = Journal(tmp_path, Header(FORMAT, "", RUN, 10_000_000, "bottling"), segment_bytes=1)
+    journal = Journal(tmp_path, Header(FORMAT, RUN, 10_000_000, "bottling"), segment_bytes=1)
     for number in range(4):
         journal.add(cycle(number))
         journal.flush()

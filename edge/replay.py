@@ -1,0 +1,343 @@
+"""`edge replay`: every cycle of a journal runs again in the same engine, and gives the same, byte for byte.
+
+The cell and its recipes are those that the journal has the texts of. Of a recipe that came into force later its text
+is compiled anew: the byte code that the loop took in is code, and a file that was sent here is not trusted to be that.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from edge import __version__, record
+from edge.batch import State
+from edge.differences import Difference, difference
+from edge.engine.engine import Engine, Output
+from edge.image import MOST_SKIPPED
+from edge.journal import Cycle, Gap, Header, Keyframe, read_journal
+from edge.language import parcel, source
+from edge.language.plan import load_plan, recompile
+from edge.language.program import Plan
+from edge.language.report import report
+from edge.language.source import Problems
+from edge.messages import MESSAGE, Revision, pack, pack_events, unpack_events, unpack_inward
+
+MOST_SHOWN = 20
+"""Of the cycles that differ with another recipe."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_state = msgspec.msgpack.Decoder(State)
+
+
+class CannotReplay(Exception):
+    """The text is for a technician."""
+
+
+class Span(msgspec.Struct):
+    """The part of a run that a batch was in: from the keyframe before it (0: the run's beginning) to its last cycle."""
+
+    keyframe: int
+    last: int
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What is to be replayed: all or one `batch`, with the recipes as they were or with that of a file."""
+
+    state_dir: Path
+    batch: str = ""
+    recipe: Path | None = None
+
+
+class Site:
+    """The files of a run in a folder of their own, and the plan that they make; raises CannotReplay."""
+
+    def __init__(self, header: Header, settings: Settings, folder: Path) -> None:
+        self.state_dir = settings.state_dir
+        self.folder = folder
+        self.files: dict[str, Path] = {}
+        self.texts = {one.hash: one.text for one in header.recipes}
+        (folder / "cell.yaml").write_text(header.text, encoding="utf-8")
+        for one in header.recipes:
+            if one.in_force:
+                self._write(one.name, one.text)
+        self.replaced = self._replace(settings.recipe) if settings.recipe is not None else ""
+        problems = Problems()
+        plan = load_plan(folder / "cell.yaml", problems)
+        if plan is None:
+            where = settings.recipe.parent if settings.recipe is not None else Path("journal")
+            text = report(problems).replace(str(folder), str(where))
+            raise CannotReplay(f"this edge ({__version__}) does not take the cell and the recipes of this run:\n{text}")
+        self.plan = plan
+        for one in header.recipes:
+            if plan.version(one.name, one.hash) is None:
+                self.keep(plan, one.name, one.hash)
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.files.setdefault(name, self.folder / f"recipe-{len(self.files) + 1}.yaml")
+        path.write_text(text, encoding="utf-8")
+
+    def _replace(self, file: Path) -> str:
+        """The recipe of a file takes the place of the one of its name, which it gives."""
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeError) as error:
+            raise CannotReplay(f"{file} cannot be read: {error}") from None
+        problems = Problems()
+        node = source.load(file, problems)
+        entry = node.entries.get("recipe") if node is not None else None
+        if entry is None:
+            raise CannotReplay(report(problems) if problems.errors else f"{file} is no recipe")
+        if entry.value.text not in self.files:
+            raise CannotReplay(f"no recipe {entry.value.text} was in force: there were {', '.join(self.files)}")
+        self.files[entry.value.text].unlink()
+        self.files[entry.value.text] = self.folder / file.name
+        self._write(entry.value.text, text)
+        return entry.value.text
+
+    def text(self, digest: str) -> str:
+        """The text of a version; of one that came into force in a part of the journal that is gone, from the record."""
+        if digest not in self.texts:
+            try:
+                self.texts[digest] = record.recipe_text(self.state_dir / record.FILE, digest)
+            except record.NoRecord:
+                return ""
+        return self.texts[digest]
+
+    def keep(self, plan: Plan, name: str, digest: str) -> None:
+        """Makes a version that is not in force known. Raises CannotReplay."""
+        recipe = recompile(plan, name, self.text(digest))
+        if recipe is None or recipe.hash != digest:
+            raise CannotReplay(
+                f"the text of version {digest[:7]} of the recipe {name} is neither here nor in the record"
+            )
+        plan.others[digest] = recipe
+
+    def revised(self, packet: bytes) -> bytes:
+        """A packet to the loop; of a Revision with its recipe compiled anew, and without it where that was replaced."""
+        try:
+            message = unpack_inward(packet)
+        except msgspec.MsgspecError:
+            return packet
+        if not isinstance(message, Revision):
+            return packet
+        if message.recipe == self.replaced:
+            return b"\xff"  # the engine passes over what it does not know
+        if not message.packed or len(message.packed) > parcel.MOST_BYTES:
+            return packet
+        self.texts[source.digest(message.text)] = message.text
+        recipe = recompile(self.plan, message.recipe, message.text)
+        if recipe is not None:
+            self._write(message.recipe, message.text)
+        return pack(msgspec.structs.replace(message, packed=parcel.pack(recipe) if recipe is not None else b"\xff"))
+
+    def engine_at(self, keyframe: Keyframe) -> Engine:
+        """The engine as a keyframe has it. Raises CannotReplay."""
+        try:
+            state = _state.decode(keyframe.state)
+        except msgspec.MsgspecError as error:
+            raise CannotReplay(f"the keyframe of cycle {keyframe.cycle} is of another edge ({error})") from None
+        plan = self.plan.copy()
+        wanted = [(one.recipe, one.hash) for one in state.batches.values()]
+        wanted += [(name, digest) for name, digest in state.versions.items() if digest]
+        for name, digest in wanted:
+            if plan.version(name, digest) is None:
+                self.keep(plan, name, digest)
+        for name, digest in state.versions.items():
+            if name == self.replaced:
+                continue
+            version = plan.version(name, digest) if digest else None
+            plan.withdraw(name)
+            if version is not None:
+                plan.put(version)
+        return Engine(plan, state)
+
+
+class Replay:
+    """A journal runs again; `differences` counts what differs, `cycles` the cycles that were run, `real_ns` how long
+    they had taken.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.cycles = 0
+        self.real_ns = 0
+        self.differences = 0
+        self.header: Header | None = None
+        self.site: Site | None = None
+        self.engine: Engine | None = None
+        self.first = 0
+        self.last = 0
+        self.missed = 0
+        self.before = 0
+
+    def run(self) -> Iterator[str]:
+        """Replays all that there is; gives what is to be said of it, line by line."""
+        spans = self._spans() if self.settings.batch else None
+        span: Span | None = None
+        with tempfile.TemporaryDirectory(prefix="edge-replay-") as folder:
+            for item in read_journal(self.settings.state_dir):
+                if isinstance(item, Header):
+                    yield from self._end()
+                    span = spans.get(item.run) if spans is not None else Span(0, sys.maxsize)
+                    self.site, self.header = None, item
+                    if span is not None:
+                        place = Path(tempfile.mkdtemp(dir=folder))
+                        yield from self._begin(item, place)
+                elif span is None or self.site is None:
+                    if isinstance(item, Gap) and spans is None and self.site is None:
+                        yield f"  gap: {item.text}"
+                elif isinstance(item, Gap):
+                    yield from self._gap(item.text)
+                elif isinstance(item, Keyframe):
+                    if item.cycle >= span.keyframe:
+                        yield from self._keyframe(item)
+                elif span.keyframe < item.cycle <= span.last:
+                    yield from self._cycle(item)
+            yield from self._end()
+
+    def _spans(self) -> dict[int, Span]:
+        """Where the batch was, by the runs that it was in. Raises CannotReplay."""
+        batch, mark = self.settings.batch, self.settings.batch.encode()
+        spans: dict[int, Span] = {}
+        run = keyframe = 0
+        for item in read_journal(self.settings.state_dir):
+            if isinstance(item, Header):
+                run, keyframe = item.run, 0
+            elif isinstance(item, Keyframe) and run not in spans:
+                keyframe = item.cycle
+                if mark in item.state and batch in _state.decode(item.state).batches:
+                    spans[run] = Span(keyframe, item.cycle)
+            elif isinstance(item, Cycle) and mark in item.events and _tells_of(item.events, batch):
+                spans.setdefault(run, Span(keyframe, item.cycle)).last = item.cycle
+        if not spans:
+            raise CannotReplay(f"the journal has nothing of a batch {batch}: `edge batches` lists those of the record")
+        return spans
+
+    def _begin(self, header: Header, folder: Path) -> Iterator[str]:
+        began = datetime.fromtimestamp(header.run / 1e9, UTC)
+        yield f"{header.cell}, run of {began:%Y-%m-%d %H:%M:%S} UTC, scan {header.scan_ns / 1e6:g} ms"
+        try:
+            self.site = Site(header, self.settings, folder)
+        except CannotReplay as reason:
+            yield f"  cannot be replayed: {reason}"
+            return
+        self.engine = Engine(self.site.plan) if header.after == "start" else None
+        self.first, self.last, self.missed, self.before = 1, 0, 0, self.differences
+
+    def _end(self) -> Iterator[str]:
+        """The end of a stretch that was replayed without a gap."""
+        if self.engine is not None and self.last >= self.first:
+            differ = self.differences - self.before
+            how = f"{differ:,} of them differ" if differ else "identical"
+            yield f"  cycles {self.first:,} to {self.last:,} ({self._seconds(self.last - self.first + 1)}): {how}"
+        if self.missed:
+            yield f"  {self.missed:,} recorded cycles before the next keyframe are not replayed"
+        self.engine, self.missed = None, 0
+
+    def _gap(self, text: str) -> Iterator[str]:
+        yield from self._end()
+        yield f"  gap: {text}"
+
+    def _keyframe(self, keyframe: Keyframe) -> Iterator[str]:
+        """Goes on from a keyframe; where the replay has come to it, its state must be the same."""
+        assert self.site is not None
+        if self.engine is not None and keyframe.cycle >= self.engine.state.cycle:
+            found = self._idle_until(keyframe.cycle + 1)
+            if found is None and not self.site.replaced and _encode(self.engine.state) != keyframe.state:
+                found = Difference(keyframe.cycle, (f"the engine's state: {_unlike(self.engine.state, keyframe)}",))
+            if found is not None:
+                yield from self._differs(found)
+            if found is None or self.site.replaced:
+                return
+        yield from self._end()
+        try:
+            self.engine = self.site.engine_at(keyframe)
+        except CannotReplay as reason:
+            yield f"  gap: {reason}"
+            return
+        self.first, self.last, self.before = keyframe.cycle + 1, keyframe.cycle, self.differences
+
+    def _cycle(self, cycle: Cycle) -> Iterator[str]:
+        engine, site = self.engine, self.site
+        if engine is None or site is None:
+            self.missed += 1
+            return
+        if cycle.skipped == MOST_SKIPPED:
+            yield from self._gap(f"before cycle {cycle.cycle} the loop stood still for an unknown time")
+            return
+        found = self._idle_until(cycle.cycle - cycle.skipped)
+        if found is None:
+            packets = [site.revised(packet) if packet[0] == MESSAGE else packet for packet in cycle.inputs]
+            found = self._compare(cycle, engine.step(cycle.cycle, packets))
+        if found is not None:
+            yield from self._differs(found)
+
+    def _idle_until(self, cycle: int) -> Difference | None:
+        """Runs the cycles before this one in which nothing came and nothing was given."""
+        assert self.engine is not None
+        for idle in range(self.engine.state.cycle + 1, cycle):
+            found = self._compare(Cycle(idle, [], [], b""), self.engine.step(idle, []))
+            if found is not None:
+                return found
+        return None
+
+    def _compare(self, cycle: Cycle, now: Output) -> Difference | None:
+        assert self.engine is not None and self.site is not None and self.header is not None
+        self.cycles += 1
+        self.real_ns += self.header.scan_ns
+        self.last = cycle.cycle
+        if now.frames == cycle.outputs and pack_events(now.events) == cycle.events:
+            return None
+        return difference(self.engine, cycle, now, other_recipe=bool(self.site.replaced))
+
+    def _differs(self, found: Difference) -> Iterator[str]:
+        """Tells it. The same recipe goes on at the next keyframe; another one goes on: it is to show what differs."""
+        assert self.header is not None and self.site is not None
+        if not self.site.replaced:
+            self.last = found.cycle - 1
+            yield from self._end()
+        self.differences += 1
+        if not self.site.replaced or self.differences <= MOST_SHOWN:
+            at = datetime.fromtimestamp((self.header.run + found.cycle * self.header.scan_ns) / 1e9, UTC)
+            yield f"  cycle {found.cycle:,} ({self._seconds(found.cycle)} after the start, {at:%H:%M:%S} UTC) differs:"
+            yield from (f"    {line}" for line in found.lines)
+        if not self.site.replaced and self.header.edge != __version__:
+            yield f"    the journal is of edge {self.header.edge}, this is {__version__}: its engine may differ"
+
+    def _seconds(self, cycles: int) -> str:
+        return f"{cycles * (self.header.scan_ns if self.header else 0) / 1e9:.2f} s"
+
+
+def _tells_of(events: bytes, batch: str) -> bool:
+    return any(getattr(event, "batch", "") == batch for event in unpack_events(events))
+
+
+def _unlike(state: State, keyframe: Keyframe) -> str:
+    """The parts of the state that are other than a keyframe's."""
+    other = _state.decode(keyframe.state)
+    return ", ".join(name for name in State.__struct_fields__ if getattr(state, name) != getattr(other, name))
+
+
+def run(settings: Settings) -> int:
+    """Gives the exit code: 0 where every cycle that was replayed is identical, 1 where one differs or none is there."""
+    replay, began = Replay(settings), time.monotonic()
+    try:
+        for line in replay.run():
+            print(line)
+    except CannotReplay as reason:
+        print(f"edge: {reason}", file=sys.stderr)
+        return 1
+    took_s = time.monotonic() - began
+    if not replay.cycles:
+        print("edge: nothing could be replayed", file=sys.stderr)
+        return 1
+    real_s = replay.real_ns / 1e9
+    print(
+        f"replayed {replay.cycles:,} cycles, {real_s:.1f} s, in {took_s:.2f} s ({real_s / took_s:,.0f} times real time)"
+    )
+    print(f"{replay.differences:,} differences" if replay.differences else "every output and event is as it was")
+    return 1 if replay.differences else 0
