@@ -1,6 +1,6 @@
 """What differs between a cycle as the journal has it and the same cycle run again, in words: tags, steps, events."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -25,8 +25,11 @@ class Difference(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]
 
 
-def difference(engine: Engine, cycle: Cycle, now: Output, *, other_recipe: bool = False) -> Difference | None:
-    """What the engine has just given against what the journal has of this cycle; None where nothing differs.
+def difference(
+    engine: Engine, cycle: Cycle, now: Output, shown: Mapping[int, bytes], *, other_recipe: bool = False
+) -> Difference | None:
+    """What the engine has just given against what the journal has of this cycle; None where nothing differs. `shown` is
+    the last output frame that the journal has of each device before it.
 
     With another version of a recipe, what its steps' places and its hash make different is none.
     """
@@ -35,7 +38,7 @@ def difference(engine: Engine, cycle: Cycle, now: Output, *, other_recipe: bool 
     except msgspec.MsgspecError as error:
         return Difference(cycle.cycle, (f"the journal's events are of another edge ({error})",))
     before, after = (_known(events, other_recipe=other_recipe) for events in (recorded, now.events))
-    lines = [*_levels(engine, cycle.outputs, now.frames), *_events(before, after)]
+    lines = [*_levels(engine, shown, cycle.outputs, now.frames), *_events(before, after)]
     if not lines and other_recipe:
         return None
     lines = lines or ["the same values and events in other bytes"]
@@ -54,27 +57,26 @@ def _placeless(event: Any) -> Event:
     return msgspec.structs.replace(event, step=0) if hasattr(event, "step") else event
 
 
-def _levels(engine: Engine, recorded: Sequence[bytes], now: Sequence[bytes]) -> Iterator[str]:
-    """The outputs that differ, by the tags' names."""
+def _levels(
+    engine: Engine, shown: Mapping[int, bytes], recorded: Sequence[bytes], now: Sequence[bytes]
+) -> Iterator[str]:
+    """The outputs that differ, by the tags' names; of frames that differ in nothing else, which side gave one."""
     before, after = ({device_of(frame): frame for frame in frames} for frames in (recorded, now))
     tags = engine.plan.cell.tags
     for device in sorted(before.keys() | after.keys()):
-        layout = engine.layouts[device] if device < len(engine.layouts) else None
-        if before.get(device) == after.get(device) or layout is None:
+        if before.get(device) == after.get(device) or device >= len(engine.layouts):
             continue
-        was, gives = (
-            layout.unpack_output(side[device])[1] if device in side else [None] * len(layout.outputs)
-            for side in (before, after)
-        )
-        if device not in before or device not in after:
-            yield f"outputs of {engine.plan.cell.devices[device].name}: {_given(device in before)}"
-        for tag, one, other in zip(layout.outputs, was, gives, strict=True):
-            if one != other and (device in before) == (device in after):
-                yield f"output {tags[tag].name}: journal {value(one)}, replay {value(other)}"
-
-
-def _given(by_journal: bool) -> str:
-    return "given in the journal alone" if by_journal else "given in the replay alone"
+        layout = engine.layouts[device]
+        given = before.get(device, shown.get(device))
+        was = layout.unpack_output(given)[1] if given is not None else [None] * len(layout.outputs)
+        gives = [engine.state.levels[tag] for tag in layout.outputs]
+        differ = [
+            f"output {tags[tag].name}: journal {value(one)}, replay {value(other)}"
+            for tag, one, other in zip(layout.outputs, was, gives, strict=True)
+            if one != other
+        ]
+        side = "journal" if device in before else "replay"
+        yield from differ or [f"outputs of {engine.plan.cell.devices[device].name}: given in the {side} alone"]
 
 
 def _events(recorded: Sequence[Event], now: Sequence[Event]) -> Iterator[str]:

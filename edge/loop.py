@@ -164,7 +164,7 @@ class Loop:
         self._commit(output.commit)
         if inputs or frames or output.events or self.skipped:
             self._record(pack_record(cycle, inputs, frames, pack_events(output.events), self.skipped))
-        if (self.ask_snapshot or self.ask_keyframe) and cycle >= self.next_snapshot:
+        if (self.ask_snapshot or (self.ask_keyframe and not self.gap)) and cycle >= self.next_snapshot:
             self.next_snapshot = cycle + self.tick_every
             self._show_state()
         if cycle >= self.next_stats:
@@ -176,8 +176,8 @@ class Loop:
         packet = pack(Snapshot(self.engine.state.cycle, _encode(self.engine.state)))
         if self.ask_snapshot:
             self.ask_snapshot = not channel.send(self.sockets.watcher, packet)
-        if self.ask_keyframe:
-            self.ask_keyframe = self.gap or not channel.send(self.sockets.journal, packet)
+        if self.ask_keyframe and not self.gap:
+            self.ask_keyframe = not channel.send(self.sockets.journal, packet)
 
     def _commit(self, commit: Commit | None) -> None:
         acked = self.engine.state.acked

@@ -4,6 +4,7 @@ The cell and its recipes are those that the journal has the texts of. Of a recip
 is compiled anew: the byte code that the loop took in is code, and a file that was sent here is not trusted to be that.
 """
 
+import gc
 import sys
 import tempfile
 import time
@@ -17,14 +18,15 @@ from edge import __version__, record
 from edge.batch import State
 from edge.differences import Difference, difference
 from edge.engine.engine import Engine, Output
-from edge.image import MOST_SKIPPED
+from edge.engine.states import ENDED
+from edge.image import MOST_SKIPPED, device_of
 from edge.journal import Cycle, Gap, Header, Keyframe, read_journal
 from edge.language import parcel, source
 from edge.language.plan import load_plan, recompile
 from edge.language.program import Plan
 from edge.language.report import report
 from edge.language.source import Problems
-from edge.messages import MESSAGE, Revision, pack, pack_events, unpack_events, unpack_inward
+from edge.messages import MESSAGE, Revision, StateChanged, pack, pack_events, unpack_events, unpack_inward
 
 MOST_SHOWN = 20
 """Of the cycles that differ with another recipe."""
@@ -38,7 +40,7 @@ class CannotReplay(Exception):
 
 
 class Span(msgspec.Struct):
-    """The part of a run that a batch was in: from the keyframe before it (0: the run's beginning) to its last cycle."""
+    """The part of a run that a batch was in: from the keyframe before it (0: the run's beginning) to its end."""
 
     keyframe: int
     last: int
@@ -169,6 +171,7 @@ class Replay:
         self.header: Header | None = None
         self.site: Site | None = None
         self.engine: Engine | None = None
+        self.shown: dict[int, bytes] = {}
         self.first = 0
         self.last = 0
         self.missed = 0
@@ -186,7 +189,7 @@ class Replay:
                     self.site, self.header = None, item
                     if span is not None:
                         place = Path(tempfile.mkdtemp(dir=folder))
-                        yield from self._begin(item, place)
+                        yield from self._begin(item, place, from_start=not span.keyframe)
                 elif span is None or self.site is None:
                     if isinstance(item, Gap) and spans is None and self.site is None:
                         yield f"  gap: {item.text}"
@@ -210,14 +213,17 @@ class Replay:
             elif isinstance(item, Keyframe) and run not in spans:
                 keyframe = item.cycle
                 if mark in item.state and batch in _state.decode(item.state).batches:
-                    spans[run] = Span(keyframe, item.cycle)
-            elif isinstance(item, Cycle) and mark in item.events and _tells_of(item.events, batch):
-                spans.setdefault(run, Span(keyframe, item.cycle)).last = item.cycle
+                    spans[run] = Span(keyframe, sys.maxsize)
+            elif isinstance(item, Cycle) and mark in item.events:
+                events = [event for event in unpack_events(item.events) if getattr(event, "batch", "") == batch]
+                if events:
+                    ended = any(isinstance(event, StateChanged) and event.state in ENDED for event in events)
+                    spans.setdefault(run, Span(keyframe, 0)).last = item.cycle if ended else sys.maxsize
         if not spans:
             raise CannotReplay(f"the journal has nothing of a batch {batch}: `edge batches` lists those of the record")
         return spans
 
-    def _begin(self, header: Header, folder: Path) -> Iterator[str]:
+    def _begin(self, header: Header, folder: Path, *, from_start: bool) -> Iterator[str]:
         began = datetime.fromtimestamp(header.run / 1e9, UTC)
         yield f"{header.cell}, run of {began:%Y-%m-%d %H:%M:%S} UTC, scan {header.scan_ns / 1e6:g} ms"
         try:
@@ -225,7 +231,8 @@ class Replay:
         except CannotReplay as reason:
             yield f"  cannot be replayed: {reason}"
             return
-        self.engine = Engine(self.site.plan) if header.after == "start" else None
+        self.engine = Engine(self.site.plan) if from_start and header.after == "start" else None
+        self.shown = {}
         self.first, self.last, self.missed, self.before = 1, 0, 0, self.differences
 
     def _end(self) -> Iterator[str]:
@@ -259,6 +266,7 @@ class Replay:
         except CannotReplay as reason:
             yield f"  gap: {reason}"
             return
+        self.shown = {device.index: self.engine.output_frame(device.index) for device in self.site.plan.cell.devices}
         self.first, self.last, self.before = keyframe.cycle + 1, keyframe.cycle, self.differences
 
     def _cycle(self, cycle: Cycle) -> Iterator[str]:
@@ -290,9 +298,12 @@ class Replay:
         self.cycles += 1
         self.real_ns += self.header.scan_ns
         self.last = cycle.cycle
-        if now.frames == cycle.outputs and pack_events(now.events) == cycle.events:
-            return None
-        return difference(self.engine, cycle, now, other_recipe=bool(self.site.replaced))
+        found = None
+        if now.frames != cycle.outputs or pack_events(now.events) != cycle.events:
+            found = difference(self.engine, cycle, now, self.shown, other_recipe=bool(self.site.replaced))
+        for frame in cycle.outputs:
+            self.shown[device_of(frame)] = frame
+        return found
 
     def _differs(self, found: Difference) -> Iterator[str]:
         """Tells it. The same recipe goes on at the next keyframe; another one goes on: it is to show what differs."""
@@ -312,10 +323,6 @@ class Replay:
         return f"{cycles * (self.header.scan_ns if self.header else 0) / 1e9:.2f} s"
 
 
-def _tells_of(events: bytes, batch: str) -> bool:
-    return any(getattr(event, "batch", "") == batch for event in unpack_events(events))
-
-
 def _unlike(state: State, keyframe: Keyframe) -> str:
     """The parts of the state that are other than a keyframe's."""
     other = _state.decode(keyframe.state)
@@ -324,6 +331,7 @@ def _unlike(state: State, keyframe: Keyframe) -> str:
 
 def run(settings: Settings) -> int:
     """Gives the exit code: 0 where every cycle that was replayed is identical, 1 where one differs or none is there."""
+    gc.disable()  # as in the loop: a cycle leaves nothing behind
     replay, began = Replay(settings), time.monotonic()
     try:
         for line in replay.run():
@@ -333,7 +341,7 @@ def run(settings: Settings) -> int:
         return 1
     took_s = time.monotonic() - began
     if not replay.cycles:
-        print("edge: nothing could be replayed", file=sys.stderr)
+        print(f"edge: nothing could be replayed: {settings.state_dir} has no journal for it", file=sys.stderr)
         return 1
     real_s = replay.real_ns / 1e9
     print(

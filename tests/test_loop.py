@@ -168,8 +168,8 @@ def test_the_journal_has_what_an_overrun_skipped_and_a_keyframe_where_it_asks(de
     (record,) = desk.take("journal")
     assert unpack_record(record) == (8, [], [], b"") and skipped_before(record) == 4
     desk.send("journal", Hello("journal"))
-    desk.run(5)
-    (keyframe,) = desk.take("journal")
+    desk.run(2)
+    (keyframe,) = [packet for packet in desk.take("journal") if packet[0] != RECORD]
     snapshot = unpack_outward(keyframe)
     assert isinstance(snapshot, Snapshot)
     assert msgspec.msgpack.decode(snapshot.state, type=State).cycle == snapshot.cycle

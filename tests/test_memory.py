@@ -65,7 +65,7 @@ def batch(rig: Rig, name: str) -> None:
 
 def test_no_allocation_survives_a_cycle(rig: Rig) -> None:
     """The collector is off, as in the process: what a batch leaves behind would stay for ever."""
-    rig.loop.run_cycle(0)
+    rig.cycle()
     gc.collect()
     gc.disable()
     try:

@@ -1,0 +1,178 @@
+"""Replay: a journal of real runs gives the same again, and one in which something is other says what and where."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edge.image import INPUT, device_of, layouts, pack_record
+from edge.journal import DIRECTORY, Cycle, Gap, Header, Journal, Keyframe, read_journal
+from edge.language.plan import load_plan
+from edge.language.program import Plan
+from edge.language.source import Problems
+from edge.messages import Snapshot, StepStarted, pack, unpack_events
+from tests.processes import BOTTLING, Plcs, Served, edge, running, until
+
+Change = Callable[[Cycle], Cycle]
+
+
+def answer(daemon: Served, batch: str) -> None:
+    question = until(lambda: daemon.batch(batch).get("questions"), "the question")[0]
+    status, body = daemon.post(f"/api/batches/{batch}/answer", {"prompt": question["prompt"], "value": "yes"})
+    assert status == 200, body
+
+
+@pytest.fixture(scope="module")
+def incident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """(state directory, batch) of a batch over three protocols: a PLC, the loop and the recorder were killed in it."""
+    folder = tmp_path_factory.mktemp("incident")
+    with (
+        running(Plcs(folder, BOTTLING, "--restart-after", "1")) as plcs,
+        running(Served(folder, BOTTLING, "--endpoints", plcs.endpoints)) as daemon,
+    ):
+        batch = daemon.start("rinse-and-fill")
+        daemon.await_step(batch, "Fill the mixer")
+        os.kill(plcs.pid_of("mixer"), signal.SIGKILL)
+        daemon.await_state(batch, "held")
+        daemon.up()
+        daemon.post(f"/api/batches/{batch}/restart")
+        daemon.await_step(batch, "Look at the label")
+        os.kill(daemon.pid_called("edge-loop"), signal.SIGKILL)
+        daemon.await_state(batch, "held")
+        daemon.up()
+        daemon.post(f"/api/batches/{batch}/restart")
+        daemon.await_state(batch, "running")
+        recorder = daemon.pid_called("edge-recorder")
+        os.kill(recorder, signal.SIGKILL)
+        until(lambda: daemon.pid_called("edge-recorder") != recorder, "another recorder")
+        answer(daemon, batch)
+        daemon.await_step(batch, "Bring a bottle")
+    yield daemon.state_dir, batch
+
+
+def items(state_dir: Path) -> list[Header | Cycle | Keyframe | Gap]:
+    return list(read_journal(state_dir))
+
+
+def plan() -> Plan:
+    found = load_plan(BOTTLING, Problems())
+    assert found is not None
+    return found
+
+
+def rewritten(state_dir: Path, folder: Path, change: Change) -> Path:
+    """A copy of a journal in which cycles are other."""
+    writer: Journal | None = None
+    header: Header | None = None
+    for item in items(state_dir):
+        if isinstance(item, Header | Gap):
+            if writer is not None:
+                writer.close()
+            header = item if isinstance(item, Header) else header
+            assert header is not None
+            writer = Journal(folder, header)
+            writer.begin()
+        elif writer is not None and isinstance(item, Cycle):
+            item = change(item)
+            writer.add(pack_record(item.cycle, item.inputs, item.outputs, item.events, item.skipped))
+        elif writer is not None:
+            writer.add(pack(Snapshot(item.cycle, item.state)))
+    assert writer is not None
+    writer.close()
+    return folder
+
+
+def test_what_happened_over_three_protocols_and_two_kills_is_replayed_the_same(incident: tuple[Path, str]) -> None:
+    state_dir, batch = incident
+    whole = edge("replay", state_dir)
+    assert whole.returncode == 0, whole.stdout + whole.stderr
+    assert whole.stdout.count("bottling, run of") == 2 and "gap: the recorder was interrupted" in whole.stdout
+    assert "every output and event is as it was" in whole.stdout
+    part = edge("replay", state_dir, "--batch", batch)
+    assert part.returncode == 0, part.stdout + part.stderr
+
+
+def test_an_input_that_was_changed_by_hand_is_told_with_cycle_step_and_tag(
+    incident: tuple[Path, str], tmp_path: Path
+) -> None:
+    layout = layouts(plan().cell)[0]
+    place = [plan().cell.tags[tag].name for tag in range(layout.first, layout.end)].index("mixer.level")
+    since: list[int] = []
+    changed: list[int] = []
+
+    def change(cycle: Cycle) -> Cycle:
+        if any(isinstance(one, StepStarted) and one.name == "Fill the mixer" for one in unpack_events(cycle.events)):
+            since.append(cycle.cycle)
+        if not since or changed:
+            return cycle
+        inputs = list(cycle.inputs)
+        for number, frame in enumerate(inputs):
+            if frame[0] == INPUT and device_of(frame) == 0:
+                found = layout.unpack_input(frame)
+                if found.values is not None and cycle.cycle > since[0]:
+                    values = [50.0 if at == place else value for at, value in enumerate(found.values)]
+                    inputs[number] = layout.pack_input(found.scan, found.received_ns, found.time_ns, values)
+                    changed.append(cycle.cycle)
+                    break
+        return replace(cycle, inputs=inputs)
+
+    again = edge("replay", rewritten(incident[0], tmp_path, change))
+    assert again.returncode == 1
+    assert f"cycle {changed[0]:,} (" in again.stdout
+    assert "step Fill the mixer, waits for mixer.level >= volume (mixer.level = 50 L)" in again.stdout
+    assert "output mixer.inlet: journal true, replay false" in again.stdout
+    assert "replay alone: StepEnded" in again.stdout
+
+
+def test_a_copy_without_a_change_is_the_same(incident: tuple[Path, str], tmp_path: Path) -> None:
+    again = edge("replay", rewritten(incident[0], tmp_path, lambda cycle: cycle))
+    assert again.returncode == 0, again.stdout
+
+
+def test_another_version_of_the_recipe_shows_what_would_have_been_other(
+    incident: tuple[Path, str], tmp_path: Path
+) -> None:
+    text = BOTTLING.with_name("rinse-and-fill.yaml").read_text()
+    (tmp_path / "same.yaml").write_text(f"{text}# nothing else\n")
+    same = edge("replay", incident[0], "--recipe", tmp_path / "same.yaml")
+    assert same.returncode == 0, same.stdout
+    (tmp_path / "other.yaml").write_text(text.replace("mixer.level >= 5 L", "mixer.level >= 4 L"))
+    other = edge("replay", incident[0], "--recipe", tmp_path / "other.yaml")
+    assert other.returncode == 1
+    assert "step Rinse, waits for mixer.level >= 4 L" in other.stdout
+    assert "output mixer.rinse: journal true, replay false" in other.stdout
+    (tmp_path / "wrong.yaml").write_text(text.replace("mixer.level >= 5 L", "mixer.levle >= 5 L"))
+    wrong = edge("replay", incident[0], "--recipe", tmp_path / "wrong.yaml")
+    assert wrong.returncode == 1 and "mixer.levle" in wrong.stdout + wrong.stderr
+
+
+def test_a_part_whose_beginning_is_gone_begins_at_its_keyframe(incident: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(incident[0], tmp_path / "state")
+    segments = sorted((tmp_path / "state" / DIRECTORY).iterdir())
+    for segment in segments[:-1]:
+        segment.unlink()
+    again = edge("replay", tmp_path / "state")
+    assert again.returncode == 0, again.stdout
+    assert "before the next keyframe are not replayed" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(1, "was written by an earlier edge"), (99, "was written by a newer edge (0.1.0)")]
+)
+def test_a_journal_of_another_format_says_why_it_is_not_replayed(tmp_path: Path, number: int, says: str) -> None:
+    writer = Journal(tmp_path, Header(number, 1, 10_000_000, "bottling", "0.1.0" if number > 2 else ""))
+    writer.begin()
+    writer.close()
+    again = edge("replay", tmp_path)
+    assert again.returncode == 1
+    assert says in again.stdout and "nothing could be replayed" in again.stderr
+
+
+def test_no_journal_and_no_such_batch_are_said(incident: tuple[Path, str], tmp_path: Path) -> None:
+    assert edge("replay", tmp_path).returncode == 1
+    none = edge("replay", incident[0], "--batch", "20000101-000000")
+    assert none.returncode == 1 and "nothing of a batch 20000101-000000" in none.stderr
