@@ -42,7 +42,7 @@ REST = {
     "plant": {},
 }
 KEYS = {"cell": set(keys(CellForm)), "recipe": set(keys(recipe.RecipeFile)), "plant": set(keys(PlantForm))}
-OF_A_PART = {"unused-parameter", "unused-unit", "unused-phase"}
+OF_A_PART = {"unused-parameter", "unused-variable", "unused-unit", "unused-phase", "unused-tag"}
 """What the checker may say of an example that is only a part of a file."""
 
 EXAMPLES = [block for page in PAGES for block in blocks(page, "yaml") if "\ntests:" not in block.text]
@@ -83,7 +83,7 @@ def found_in(block: Block, folder: Path) -> list[Problem]:
         assert loaded is not None
         load_plant(loaded.cell, problems)
     rest = any(line not in block.text for line in text.splitlines())
-    part = OF_A_PART if rest else OF_A_PART & {"unused-phase"}
+    part = OF_A_PART if rest else OF_A_PART & {"unused-phase", "unused-tag"}
     return [one for one in problems if one.code not in part]
 
 

@@ -580,4 +580,4 @@ def test_two_branches_cannot_run_phases_that_share_a_command(tmp_path: Path) -> 
 
 def test_a_phase_that_no_recipe_runs_is_a_warning(tmp_path: Path) -> None:
     recipe = "recipe: r\nuses: [plc]\nsteps:\n  - {until: plc.status == 1, within: 9 s}\n"
-    assert said(tmp_path, WORD, recipe) == [("unused-phase", "no recipe runs the phase `plc.heat`")]
+    assert ("unused-phase", "no recipe runs the phase `plc.heat`") in said(tmp_path, WORD, recipe)

@@ -68,6 +68,21 @@ def test_every_mistake_is_reported_in_its_place(path: Path, cell: Path) -> None:
         assert hint in problem.hint
 
 
+def test_outputs_that_no_recipe_drives_are_told_where_all_recipes_are_looked_at(cell: Path) -> None:
+    one = cell.parent / "one.yaml"
+    one.write_text("recipe: one\nuses: [mixer]\nsteps: [{set: {mixer.inlet: true}}]\n")
+    told: list[list[str]] = []
+    for path in (cell.parent, one):
+        problems = Problems()
+        check([path], problems)
+        told.append([problem.message for problem in problems if problem.code == "unused-tag"])
+    assert told == [[f"no recipe drives `{tag}`" for tag in ("mixer.agitator", "conveyor.speed", "conveyor.lamp")], []]
+    one.write_text("recipe: one\nsteps: [\n")
+    problems = Problems()
+    check([cell.parent], problems)
+    assert not problems.warnings
+
+
 MISTAKES = {
     "not UTF-8": (b"recipe: caf\xe9\n", "not-utf-8", 1, 12),
     "empty": (b"", "empty-file", 1, 1),

@@ -107,9 +107,9 @@ class Branching(Binding, ABC):
         for node, condition, endless in ((loop.while_, while_, True), (loop.until, until, False)):
             if node is None or condition is None:
                 continue
-            if condition.always is endless:
+            if condition.always is endless and condition.constant is None:
                 self.decided(node, condition, "endless-loop", "the loop has no end")
-            elif condition.always is not None:
+            elif condition.always is (not endless):
                 self.decided(node, condition, "no-loop", "the loop never runs" if endless else "the loop runs once")
         repeat = Repeat(
             block,

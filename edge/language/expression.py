@@ -56,7 +56,7 @@ class Compiled(msgspec.Struct, frozen=True):
     """A checked expression.
 
     `low` and `high` bound a number, `always` is what a condition is, while every tag is in its range; None: not known.
-    `whole`: a number that is sure to be whole.
+    `whole`: a number that is sure to be whole. `certain`: it is never unknown.
     `constant` is its value where it reads nothing. `tags` and `variables` are what it reads, `places` where it first
     reads each tag; `ages` are the tags whose age it asks for, `blocks` its function blocks, each after those that its
     input asks.
@@ -74,6 +74,7 @@ class Compiled(msgspec.Struct, frozen=True):
     variables: tuple[int, ...]
     places: dict[int, Place]
     text: str
+    certain: bool = False
     ages: tuple[int, ...] = ()
     blocks: tuple[FunctionBlock, ...] = ()
 
@@ -139,6 +140,7 @@ def _compile(
         variables=tuple(sorted(checker.variables)),
         places=checker.tags,
         text=text,
+        certain=result.certain,
         ages=tuple(sorted(checker.ages)),
         blocks=tuple(checker.blocks),
     )

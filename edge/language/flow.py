@@ -34,6 +34,8 @@ class Flow:
         for block in (body, *handlers):
             self._writes(block)
             self._answers(block, self.given, frozenset())
+        for block in handlers:
+            self._certain(block)
 
     # Who drives what.
 
@@ -81,6 +83,29 @@ class Flow:
         verb, what = ("driven", "drives an output") if "." in name else ("set", "sets a variable")
         hint = f"one thing at a time {what}: leave one of them out, or let one come after the other"
         self.problems.error(node, "driven-twice", f"`{name}` is {verb} {by} too, on line {first.place.line}", hint)
+
+    # What a handler does, whatever has failed.
+
+    def _certain(self, block: Block) -> None:
+        """Warns of what a handler leaves out when a tag has no value: it runs just when something is wrong."""
+        for index in block:
+            made = self.made[index]
+            form = made.form
+            ramps = [node for ramp in (form.ramp or {}).values() for node in (ramp.to, ramp.rate, ramp.from_)]
+            given = (*form.set.values(), *(form.pulse or {}).values(), *ramps)
+            for node, compiled in made.reads:
+                if not compiled.tags or compiled.certain:
+                    continue
+                tag = self.plan.cell.tags[compiled.tags[0]].name
+                if any(node is one for one in given):
+                    what, hint = "this output is left as it is", "a handler acts when something is wrong: give a constant or a parameter"
+                elif node is form.wait or node is form.for_:
+                    what, hint = "it does not wait at all", "give it a time that reads no tag"
+                else:
+                    continue
+                self.problems.warning(node, "may-be-left-out", f"when `{tag}` has no value, {what}", hint)
+            for inner in inside(made.step):
+                self._certain(inner)
 
     # Which answers are there.
 

@@ -12,6 +12,7 @@ from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
 from edge.language.guards import permissives, translated
 from edge.language.program import Parameter, Plan, Recipe
+from edge.language.reach import Reach
 from edge.language.sharing import Order, Sharing
 from edge.language.source import Node, Problems, suggest, tick
 from edge.language.steps import Compiler, Included
@@ -41,11 +42,12 @@ class Master:
         self.problems = problems
         self._before = problems.errors
         self.handlers = form.on.blocks() if form.on else {}
-        self.asks = [step for step in self._every_step() if step.has("ask")]
-        self.lets = [step for step in self._every_step() if step.let]
+        self.every = [step for steps in (form.steps, *self.handlers.values()) for step in recipe.walk(steps)]
+        self.asks = [step for step in self.every if step.has("ask")]
+        self.lets = [step for step in self.every if step.let]
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
         variables, choices = self._variables()
-        loops = [step for step in self._every_step() if step.repeat is not None and step.repeat.each is not None]
+        loops = [step for step in self.every if step.repeat is not None and step.repeat.each is not None]
         variables |= self._set_variables(scope.with_variables(variables), first + len(variables))
         own = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
         self.texts: dict[str, str] = {}
@@ -80,6 +82,7 @@ class Master:
         Flow(compiler.made, self.plan, self.names, len(self.parameters), self.problems).check(
             body, list(handlers.values())
         )
+        Reach(compiler.made, self.plan, self.problems).check([body, *handlers.values()])
         sharing = Sharing(form, compiler.made, self.plan, self.problems)
         sharing.check(body, list(handlers.values()), compiler.interlocks[:guards])
         self.orders = sharing.orders
@@ -127,7 +130,7 @@ class Master:
         They have been compiled alone, and what is wrong in them was reported there.
         """
         found: list[str] = []
-        for step in self._every_step():
+        for step in self.every:
             form = include(step.place("include")) if step.include is not None else None
             self.whole = self.whole and (form is not None or step.include is None)
             if form is None:
@@ -140,10 +143,6 @@ class Master:
             self.texts |= {form.recipe: self.problems.texts.get(inner.compiler.file, ""), **inner.texts}
             found += [f"{step.name or form.recipe}.{name}" for name in inner.names]
         return tuple(found)
-
-    def _every_step(self) -> Iterator[recipe.Step]:
-        for steps in (self.form.steps, *self.handlers.values()):
-            yield from recipe.walk(steps)
 
     def _owned(self, broken: frozenset[str]) -> set[int]:
         """The devices of the units that the recipe uses or shares."""
@@ -242,7 +241,7 @@ class Master:
             )
             if made.choices:
                 choices[made.name] = made.choices
-        for step in self._every_step():
+        for step in self.every:
             if step.first is not None and step.into is not None:
                 if step.into in found:
                     hint = "choose another name"
@@ -283,7 +282,7 @@ class Master:
                 elif self._named(name, key):
                     lets.append((name, node))
         tags = len(self.plan.cell.tags)
-        loops = [(step.repeat.each, step.repeat.of) for step in self._every_step() if step.repeat and step.repeat.each]
+        loops = [(step.repeat.each, step.repeat.of) for step in self.every if step.repeat and step.repeat.each]
         found = set_variables(lets, scope.with_variables(loop_variables(loops, scope, tags)), tags)
         return {name: replace(symbol, index=first + symbol.index) for name, symbol in found.items()}
 
@@ -299,7 +298,7 @@ class Master:
     def _broken(self) -> set[str]:
         """Names of parameters and answers that have problems of their own."""
         names = set(self.form.place("parameters").entries) if self.form.has("parameters") else set[str]()
-        for step in self._every_step():
+        for step in self.every:
             for place in (step.place("ask"), step.node):
                 names |= {place.entries["into"].value.text} if "into" in place.entries else set()
         for step in self.lets:
@@ -329,8 +328,10 @@ class Master:
                 self.problems.error(self.form.node.entries[key].key, "not-here", message, "leave it out")
 
     def _unused(self) -> None:
-        """Warns of parameters and units that nothing uses."""
+        """Warns of parameters, variables and units that nothing uses."""
         read = self.compiler.variables_read
+        for step in self.every:
+            self._unread(step)
         for index, parameter in enumerate(self.parameters):
             if index not in read and parameter.identify is None:
                 key = self.form.place("parameters").entries[parameter.name].key
@@ -342,6 +343,26 @@ class Master:
                 hint = "leave it out: no other recipe can use the unit meanwhile"
                 self.problems.warning(node, "unused-unit", f"the recipe does nothing with the unit `{name}`", hint)
 
+    def _unread(self, step: recipe.Step) -> None:
+        """Warns of the variables of a step that no expression reads. A number or text that is asked for is recorded."""
+        given = [(name, entry.key, "leave it out, or keep it with `record`") for name, entry in self._lets(step)]
+        if step.ask is not None and step.ask.into is not None and step.ask.kind == "choice":
+            hint = f'`choose` what is done after each answer, with `when: {step.ask.into} == "…"`'
+            given.append((step.ask.into, step.ask.place("into"), hint))
+        if step.into is not None:
+            given.append((step.into, step.place("into"), "leave it out: the record says which branch has ended"))
+        for name, node, hint in given:
+            if self.first + self.names.index(name) not in self.compiler.variables_read:
+                self.problems.warning(node, "unused-variable", f"nothing uses the variable `{name}`", hint)
+        loop, slot = step.repeat, self.compiler.slots.get(id(step))
+        if loop is not None and slot is not None and slot not in self.compiler.variables_read:
+            message, hint = f"nothing uses the variable `{loop.each}`", f"write `times: {len(loop.of)}`"
+            self.problems.warning(loop.place("each"), "unused-variable", message, hint)
+
+    def _lets(self, step: recipe.Step) -> Iterator[tuple[str, source.Entry]]:
+        if step.let is not None:
+            yield from step.place("let").entries.items()
+
     def _languages(self) -> None:
         """Warns of texts that lack a language which other texts of the recipe have."""
         forms = (
@@ -349,9 +370,9 @@ class Master:
             *self.form.parameters.values(),
             *self.form.interlocks,
             *self.form.permissives,
-            *(interlock for step in self._every_step() for interlock in step.interlocks),
+            *(interlock for step in self.every for interlock in step.interlocks),
             *(step.ask for step in self.asks),
-            *(step.alarm for step in self._every_step()),
+            *(step.alarm for step in self.every),
         )
         saying = [form for form in forms if form is not None and form.say is not None]
         said = [(form.place("say"), recipe.texts(form.say)) for form in saying]

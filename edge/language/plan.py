@@ -233,6 +233,7 @@ class _Workshop:
     def __init__(self, file: CellFile, problems: Problems, *, runs: bool) -> None:
         self.file = file
         self.problems = problems
+        self._before = problems.errors
         self.beside = _recipe_files(Path(file.cell.path).parent)
         self.scope = from_cell(file.cell, runs=runs)
         self.broken = set(file.broken)
@@ -329,9 +330,9 @@ class _Workshop:
         report_deadlocks(self.orders, self.problems)
 
     def unused(self) -> None:
-        """Warns of phases and operations that no recipe has, where all recipes of the cell are here and sound."""
+        """Warns of phases, operations and outputs that no recipe uses, where all recipes here are sound."""
         recipes = self.plan.recipes.values()
-        if not recipes or len(self.sound) < len(self.names):
+        if not recipes or self.problems.errors > self._before:
             return
         for name in sorted(self.operations() - self.included):
             hint = "include it, leave it out, or leave out `operation`: then it can be started"
@@ -344,6 +345,14 @@ class _Workshop:
                 place = entries["phases"].value.entries[phase.name].key
                 hint = "leave it out, or run it with `do`"
                 self.problems.warning(place, "unused-phase", f"no recipe runs the phase {tick(phase.name)}", hint)
+        driven = {tag for one in (*recipes, *self.plan.phases) for tag in one.outputs}
+        driven.update(self.file.cell.heartbeats.values())
+        for tag in self.file.cell.tags:
+            if tag.writable and tag.index not in driven:
+                device, _, key = tag.name.partition(".")
+                place = entries["tags"].value.entries[device].value.entries[key].key
+                hint = "leave it out, drive it, or leave `access` out where it is only read"
+                self.problems.warning(place, "unused-tag", f"no recipe drives {tick(tag.name)}", hint)
 
     def test(self, path: Path) -> Trials | None:
         """The tests of a file, against its recipe, which is compiled first if it was not; None where it is unsound."""

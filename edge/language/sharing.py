@@ -56,6 +56,7 @@ class Sharing:
         self._quiet = 0
         self._include: Node | None = None
         self._told: set[tuple[Place, str]] = set()
+        self._in_handler = False
 
     def check(self, body: Block, handlers: Sequence[Block], interlocks: Sequence[Interlock]) -> None:
         """Reports each step that uses a shared unit which it does not certainly hold, or acquires it twice."""
@@ -64,6 +65,7 @@ class Sharing:
                 hint = "leave it out of `uses`, where steps acquire it, or out of `shares`"
                 self._error(node, "unit-twice", f"the recipe has `{name}` all the time, by its `uses`", hint)
         self._block(body, NOTHING)
+        self._in_handler = True
         for block in handlers:
             self._block(block, NOTHING)
         for form, interlock in zip(self.form.interlocks, interlocks, strict=False):
@@ -106,6 +108,8 @@ class Sharing:
                 seen.add(unit)
                 maybe = "may not be" if unit in held.perhaps else "is not"
                 hint = f"a step before it must `acquire: [{unit}]`, whatever way the recipe takes"
+                if self._in_handler:
+                    hint = f"put `{unit}` into `uses`: a handler may run before a step has acquired anything"
                 self._error(place, "unit-not-acquired", f"the unit `{unit}` {maybe} acquired here", hint)
 
     # What is held.
