@@ -187,7 +187,7 @@ def test_an_operation_that_nobody_includes_is_told(tmp_path: Path) -> None:
     )
     problems = Problems()
     check([tmp_path], problems)
-    assert [one.code for one in problems] == ["unused-operation"]
+    assert [one.code for one in problems if one.code != "unused-tag"] == ["unused-operation"]
 
 
 def test_a_recipe_that_becomes_an_operation_is_withdrawn(tmp_path: Path) -> None:

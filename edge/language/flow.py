@@ -98,7 +98,10 @@ class Flow:
                     continue
                 tag = self.plan.cell.tags[compiled.tags[0]].name
                 if any(node is one for one in given):
-                    what, hint = "this output is left as it is", "a handler acts when something is wrong: give a constant or a parameter"
+                    what, hint = (
+                        "this output is left as it is",
+                        "a handler acts when something is wrong: give a constant or a parameter",
+                    )
                 elif node is form.wait or node is form.for_:
                     what, hint = "it does not wait at all", "give it a time that reads no tag"
                 else:
