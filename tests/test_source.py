@@ -399,16 +399,16 @@ def test_a_choice():
 
 def test_a_map_reports_unknown_and_missing_keys_and_gives_the_rest():
     root, problems = read("drivr: s7\nhost: h\n")
-    assert list(as_map(root, ("driver", "host"), ("driver", "host"), problems)) == ["host"]
+    assert list(as_map(root, ("driver", "host"), {"driver": "", "host": ""}, problems)) == ["host"]
     found = list(problems)
     assert [problem.code for problem in found] == ["unknown-key", "missing-key"] or [
         problem.code for problem in found
     ] == ["missing-key", "unknown-key"]
     assert "did you mean `driver`?" in [problem.hint for problem in found]
-    assert list(as_map(root, None, (), problems)) == ["drivr", "host"]
+    assert list(as_map(root, None, {}, problems)) == ["drivr", "host"]
 
 
 def test_what_is_no_map():
     root, problems = read("cell:bottling")
-    assert as_map(root, None, (), problems) is None
+    assert as_map(root, None, {}, problems) is None
     assert only(problems).hint == "a space is missing: `cell: bottling`"
