@@ -78,6 +78,8 @@ class Control:
             self.alarms.clear(f"batch:{batch.batch}:differs")
         self.emit(StateChanged(batch.batch, batch.state, new, words.english(cause), by, cause))
         stood, acted = batch.state in ("paused", "restarting"), batch.state in states.ACTING
+        if new == "holding" and batch.body is not None:
+            sequence.look(batch.body)
         batch.state, batch.cause_say = new, cause
         if batch.blind and new not in states.ACTING:
             batch.blind.clear()

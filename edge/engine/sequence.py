@@ -359,6 +359,14 @@ class Sequence(Acting):
         while branch.at < branch.entered:
             self._leave(self.steps[branch.block[branch.at]], branch, "cut")
 
+    def look(self, branch: BranchState) -> None:
+        """Before a hold takes the outputs back: a pulse that its device shows by now has been seen."""
+        for child in branch.children:
+            self.look(child)
+        step = self.steps[branch.block[branch.at]] if branch.at < branch.entered else None
+        if step is not None and step.pulse and branch.stage == 1 and self._shown(step.pulse):
+            branch.stage = 2
+
     def again(self, branch: BranchState) -> None:
         """Before a restart: a pulse that the hold has cut short is given anew, unless its device has seen it: then it
         is over.
