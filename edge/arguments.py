@@ -214,15 +214,36 @@ def _add_test(commands: "_Commands[Parser]") -> None:
         Runs the tests of *.test.yaml files: each is a batch on the model that plant.yaml describes, with the faults,
         answers and commands that the test says, faster than real time. Nothing is started and no device is asked.
 
+        With --sweep each test is repeated with faults that it does not name: each device lost or slow, each tag bad,
+        stuck, off by a spike or a drift, the power cut, at each cycle. The smallest case that breaks what must `always`
+        be is told, and written to a test file that replays it.
+
         Exit code: 0 all passed; 1 a test failed, or there is a mistake in a file.
         """,
         """
         edge test recipes/bottling                          every test beside its cell
         edge test recipes/bottling/rinse-and-fill.test.yaml --junit results.xml
+        edge test recipes/bottling --sweep --cases 200      so many faults of each test
         """,
     )
     test.add_argument("paths", nargs="+", metavar="PATH", help="a folder with a cell.yaml, or a test file")
     test.add_argument("--junit", metavar="FILE", help="also write the results to FILE, as CI servers read them")
+    test.add_argument("--sweep", action="store_true", help="repeat each test with each kind of fault at each cycle")
+    test.add_argument(
+        "--cases",
+        type=_cases,
+        default=1000,
+        metavar="N",
+        help="of a sweep: so many of each test, or all (default: 1000)",
+    )
+
+
+def _cases(text: str) -> int | None:
+    if text == "all":
+        return None
+    if re.fullmatch("[1-9][0-9]{0,8}", text):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text} is no number of cases, nor `all`")
 
 
 def _core(text: str) -> int:

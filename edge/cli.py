@@ -127,11 +127,15 @@ def _serve(chosen: argparse.Namespace) -> int:
 
 def _test(chosen: argparse.Namespace) -> int:
     from edge.trial.report import run_tests
+    from edge.trial.swept import sweep_tests
 
+    if chosen.sweep and chosen.junit:
+        return _fail("--junit cannot stand beside --sweep", EXIT_USAGE)
     try:
-        return 0 if run_tests(chosen.paths, chosen.junit) else EXIT_BAD_INPUT
+        good = sweep_tests(chosen.paths, chosen.cases) if chosen.sweep else run_tests(chosen.paths, chosen.junit)
     except OSError as error:
-        return _fail(f"{chosen.junit} cannot be written: {error.strerror}")
+        return _fail(f"{error.filename} cannot be written: {error.strerror}")
+    return 0 if good else EXIT_BAD_INPUT
 
 
 def _tags(chosen: argparse.Namespace) -> int:

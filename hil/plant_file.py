@@ -13,6 +13,7 @@ controllers:                        how the simulated controller of a device is 
 """
 
 import copy
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,7 +68,8 @@ class Wire(msgspec.Struct, frozen=True):
 
     def take(self) -> Value:
         """The attribute's value."""
-        return self._converted(getattr(self.block, self.attribute))
+        value = getattr(self.block, self.attribute)
+        return value if self.slope == 1 and self.zero == 0 else self._converted(value)
 
     def _converted(self, value: Value) -> Value:
         if isinstance(value, bool | str) or (self.slope == 1 and self.zero == 0):
@@ -107,15 +109,39 @@ class Plant:
         return self.constants[tag] if wire is None else wire.take()
 
     def copy(self) -> "Plant":
-        """A plant of its own in the same state."""
-        return copy.deepcopy(self, {id(block): _copied(block) for block in self.blocks.values()})
+        """A plant of its own in the same state; the wiring is the same, with the copy's blocks at its ends."""
+        made = copy.copy(self)
+        made.blocks = {name: _copied(block) for name, block in self.blocks.items()}
+        of = {id(block): made.blocks[name] for name, block in self.blocks.items()}
+
+        def moved(wire: Wire) -> Wire:
+            return Wire(of[id(wire.block)], wire.attribute, wire.type, wire.slope, wire.zero)
+
+        made.links = {name: [(moved(out), moved(into)) for out, into in ends] for name, ends in self.links.items()}
+        made.actuators = {tag: [moved(wire) for wire in wires] for tag, wires in self.actuators.items()}
+        made.sensors = {tag: moved(wire) for tag, wire in self.sensors.items()}
+        return made
+
+    def state(self) -> bytes:
+        """All that can differ between copies of a plant: equal for those that go on alike."""
+        return _encode(list(self.blocks.values()))
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=lambda chance: chance.getstate()).encode
+_PLAIN = frozenset({bool, int, float, str})
+
+
+@functools.cache
+def _names(model: type[Block]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(model))  # pyright: ignore[reportArgumentType]
 
 
 def _copied(block: Block) -> Block:
     """The block in its state: `deepcopy` would make a new one, at its start."""
     made = copy.copy(block)
-    for field in msgspec.structs.fields(type(block)):  # pyright: ignore[reportArgumentType]
-        setattr(made, field.name, copy.deepcopy(getattr(block, field.name)))
+    for name in _names(type(block)):
+        if type(value := getattr(block, name)) not in _PLAIN:
+            setattr(made, name, copy.deepcopy(value))
     return made
 
 

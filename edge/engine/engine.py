@@ -44,6 +44,7 @@ PASSING = (CommandDone, AlarmChanged, StepWaits, VariableSet)
 """Events that only those who watch need: a device that gives another reason every few seconds wears out no disk."""
 
 _pack = msgspec.msgpack.Encoder().encode
+_unpack_state = msgspec.msgpack.Decoder(State).decode
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -75,6 +76,10 @@ class Engine:
         self.versions = Versions(plan, self.state, emit)
         if state is None:
             self.levels.stale.update(range(len(plan.cell.devices)))
+
+    def fork(self) -> "Engine":
+        """Another in the same state, which goes its own way from here; between two cycles."""
+        return Engine(self.plan, _unpack_state(_pack(self.state)))
 
     def step(self, cycle: int, packets: list[bytes]) -> Output:
         """Runs one cycle: takes in the packets, runs interlocks and steps, gives what changed. Cycles only rise."""

@@ -41,6 +41,10 @@ class Plant(Protocol):
         """A plant of its own in the same state, from which another course can be taken."""
         ...
 
+    def state(self) -> bytes:
+        """What can differ between copies of the plant: equal for two that go on alike."""
+        ...
+
 
 class Loader(Protocol):
     """What an entry point of the group is."""

@@ -5,8 +5,10 @@ commit is durable in the next cycle. A device that is late is asked again when i
 process, and its values are bad when they are older than its `max_age`. Tags and devices are meant by their index.
 """
 
+import copy
 from collections import deque
 from collections.abc import Iterable
+from typing import Self
 
 from drivers.value import BAD_DEVICE_FAILURE, BAD_NO_COMMUNICATION, BAD_TIMEOUT, GOOD, Value
 from edge.engine.engine import Engine, Output
@@ -56,6 +58,15 @@ class Bench:
             self.send(DeviceReport(device, True, GOOD))
         for batch in restored:
             self.send(Restore(batch))
+
+    def fork(self) -> Self:
+        """Another in the same state, which goes its own way from here; between two cycles."""
+        made = copy.copy(self)
+        made.engine = self.engine.fork()
+        made.values, made.present, made.ways = self.values.copy(), self.present.copy(), copy.deepcopy(self.ways)
+        made.due, made.heard, made.shown = self.due.copy(), self.heard.copy(), self.shown.copy()
+        made.blobs, made.packets, made.drained = self.blobs.copy(), self.packets.copy(), []
+        return made
 
     def send(self, message: Inward) -> None:
         """The engine takes this in the next cycle."""

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from drivers.value import Value, display
-from edge.language.plan import load_trials
+from edge.language.plan import Trials, load_trials
 from edge.language.report import clip, colors, report, safe, shown
 from edge.language.source import Place, Problem, Problems
 from edge.trial.trial import Failure, Shown, Verdict, run_trial
@@ -35,11 +35,8 @@ def run_tests(paths: Iterable[str | Path], junit: str | None = None) -> bool:
     """
     color = sys.stdout.isatty()
     problems = Problems()
-    files = load_trials(paths, problems)
-    if not problems.errors and any(one.plant is None for one in files):
-        problems.error(Place(files[0].file, 1, 1), "no-plant-models", "nothing is installed that makes a plant's model")
-    if problems.errors:
-        print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
+    files = load_tests(paths, problems)
+    if not files:
         return False
     results: list[Result] = []
     for one in files:
@@ -57,6 +54,17 @@ def run_tests(paths: Iterable[str | Path], junit: str | None = None) -> bool:
     return not any(result.verdict.failure for result in results)
 
 
+def load_tests(paths: Iterable[str | Path], problems: Problems) -> list[Trials]:
+    """The tests in folders and test files, each with its plant; none, with the problems printed, where there is one."""
+    files = load_trials(paths, problems)
+    if not problems.errors and any(one.plant is None for one in files):
+        problems.error(Place(files[0].file, 1, 1), "no-plant-models", "nothing is installed that makes a plant's model")
+    if problems.errors:
+        print(report(problems, color=sys.stderr.isatty()), file=sys.stderr)
+        return []
+    return files
+
+
 def _line(result: Result, *, color: bool) -> str:
     red, _, green, *_, normal = colors(color)
     verdict = result.verdict
@@ -64,7 +72,7 @@ def _line(result: Result, *, color: bool) -> str:
     return f"{safe(f'{result.file}::{verdict.trial.name}')} {word} ({verdict.seconds:.2f} s)"
 
 
-def _story(failure: Failure, recipe_file: str, problems: Problems, *, color: bool = False) -> str:
+def story(failure: Failure, recipe_file: str, problems: Problems, *, color: bool = False) -> str:
     """What was not as it must be, where the test says so, and how things stood at the moment."""
     place = failure.place
     problem = Problem(place.file, place.line, place.column, "error", "failed", failure.message, length=place.length)
@@ -97,7 +105,7 @@ def _print_end(results: Sequence[Result], problems: Problems, *, color: bool) ->
         print(f"\n{' FAILURES ':=^{_WIDTH}}")
     for result, failure in failed:
         title = f" {clip(result.verdict.trial.name, _WIDTH - 4)} "
-        print(f"{title:_^{_WIDTH}}\n\n{_story(failure, result.recipe_file, problems, color=color)}\n")
+        print(f"{title:_^{_WIDTH}}\n\n{story(failure, result.recipe_file, problems, color=color)}\n")
     counts = [f"{len(failed)} failed"] if failed else []
     counts += [f"{passed} passed"] if (passed := len(results) - len(failed)) else []
     took_s = sum(result.took_s for result in results)
@@ -134,5 +142,5 @@ def _case(suite: ElementTree.Element, result: Result, problems: Problems) -> Non
     where = {"classname": trial.recipe, "file": result.file, "line": str(trial.place.line)}
     case = ElementTree.SubElement(suite, "testcase", {"name": trial.name, "time": f"{result.took_s:.6f}", **where})
     if failure is not None:
-        story = _story(failure, result.recipe_file, problems)
-        ElementTree.SubElement(case, "failure", message=failure.message).text = story
+        text = story(failure, result.recipe_file, problems)
+        ElementTree.SubElement(case, "failure", message=failure.message).text = text

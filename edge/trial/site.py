@@ -1,6 +1,8 @@
 """A cell with its plant in virtual time, and the faults between the plant and edge."""
 
+import copy
 from collections.abc import Collection, Iterable
+from typing import Self
 
 import msgspec
 
@@ -56,6 +58,21 @@ class Site(Bench):
         self.refused: dict[int, Refused] = {}
         self.patience = plan.cycles(2 * WRITE_AGAIN_S)
         super().__init__(plan)
+
+    def fork(self) -> Self:
+        made = super().fork()
+        made.plant = self.plant.copy()
+        made.truth = self.truth.copy()
+        made.values = made.truth if self.values is self.truth else made.values
+        made.disturbed = self.disturbed.copy()
+        made.refused = {tag: copy.copy(one) for tag, one in self.refused.items()}
+        return made
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is wrong between the plant and edge."""
+        whole = self.powered and not self.disturbed and not self.refused and len(self.present) == len(self.periods)
+        return whole and not any(way.late or way.inward or way.outward for way in self.ways.values())
 
     def run(self) -> Output | None:
         """The plant a cycle later, then the engine's cycle; None while edge is without power."""

@@ -4,7 +4,9 @@ A test ends with the first thing that is not as it must be, or some cycles after
 waits for has come. Its time, in cycles, counts from the start of the batch.
 """
 
+import copy
 from collections.abc import Iterator
+from typing import Self
 
 import msgspec
 
@@ -69,10 +71,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def run_trial(plan: Plan, trial: Trial, plant: Plant) -> Verdict:
     """Runs a test. The plant is left as it is: a copy of it is used."""
-    return _Run(plan, trial, plant.copy()).verdict()
+    return Run(plan, trial, plant.copy()).verdict()
 
 
-class _Failed(Exception):
+class Failed(Exception):
     """The test has failed."""
 
     def __init__(self, message: str, place: Place, tags: tuple[int, ...] = ()) -> None:
@@ -82,7 +84,7 @@ class _Failed(Exception):
         self.tags = tags
 
 
-class _Due:
+class Due:
     """When a moment comes: at `cycle`, once that is known."""
 
     def __init__(self, moment: Moment) -> None:
@@ -99,7 +101,7 @@ class _Due:
             self.cycle = now + self.moment.cycles
 
 
-class _Run:
+class Run:
     """One run of a test."""
 
     def __init__(self, plan: Plan, trial: Trial, plant: Plant) -> None:
@@ -110,8 +112,8 @@ class _Run:
         self.scan_s = plan.cell.scan_ns / 1e9
         self.settle = plan.cycles(SETTLE_S)
         self.now = 0
-        self.happenings = [(one, _Due(one.moment)) for one in trial.events]
-        self.wishes = [(one, _Due(one.moment)) for one in trial.wishes]
+        self.happenings = [(one, Due(one.moment)) for one in trial.events]
+        self.wishes = [(one, Due(one.moment)) for one in trial.wishes]
         self.mends: list[tuple[int, Happening]] = []
         self.asked: dict[int, Place] = {}
         self.answered = set[int]()
@@ -127,6 +129,19 @@ class _Run:
         self.blocks = FunctionBlocks(plan, trial.blocks, self.site.truth, self.memory)
         self.instances: Instances = {}
 
+    def fork(self) -> Self:
+        """Another run in the same state, which goes its own way from here; between two cycles."""
+        made = copy.copy(self)
+        made.site = self.site.fork()
+        made.happenings = [(one, copy.copy(due)) for one, due in self.happenings]
+        made.wishes = [(one, copy.copy(due)) for one, due in self.wishes]
+        made.mends, made.asked, made.answered = self.mends.copy(), self.asked.copy(), self.answered.copy()
+        made.raised, made.recorded, made.variables = self.raised.copy(), self.recorded.copy(), self.variables.copy()
+        made.memory = msgspec.structs.replace(self.memory, variables=self.memory.variables.copy())
+        made.blocks = FunctionBlocks(self.plan, self.trial.blocks, made.site.truth, made.memory)
+        made.instances = copy.deepcopy(self.instances)
+        return made
+
     def verdict(self) -> Verdict:
         failure = None
         try:
@@ -134,7 +149,7 @@ class _Run:
             while not self._over():
                 self._cycle()
             self._close()
-        except _Failed as failed:
+        except Failed as failed:
             failure = self._failure(failed)
         return Verdict(self.trial, self.now * self.scan_s, failure)
 
@@ -173,18 +188,18 @@ class _Run:
     def _close(self) -> None:
         trial = self.trial
         if self.state != trial.state:
-            raise _Failed(f"the batch is {self.state}, not {trial.state}", trial.ends)
+            raise Failed(f"the batch is {self.state}, not {trial.state}", trial.ends)
         for one, _ in self.happenings:
-            raise _Failed(f"the moment of this never came: {one.text}", one.place)
+            raise Failed(f"the moment of this never came: {one.text}", one.place)
         for wish, _ in self.wishes:
-            raise _Failed(f"the moment of this never came: {wish.text}", wish.place)
+            raise Failed(f"the moment of this never came: {wish.text}", wish.place)
         for one in trial.recordings:
             for name in one.names:
                 if name not in self.recorded:
-                    raise _Failed(f"`{name}` was not recorded: {one.that.text}", one.that.place)
+                    raise Failed(f"`{name}` was not recorded: {one.that.text}", one.that.place)
         for kind in trial.alarms:
             if kind not in self.raised:
-                raise _Failed(f"no alarm {kind} was raised", trial.ends)
+                raise Failed(f"no alarm {kind} was raised", trial.ends)
 
     def _not_ended(self) -> None:
         batch = self._batch()
@@ -193,7 +208,7 @@ class _Run:
         ]
         why = f", and waits for an answer to {', '.join(asked)}" if asked else ""
         seconds = self.trial.limit * self.scan_s
-        raise _Failed(f"the batch has not ended by {seconds:g} s: it is {self.state}{why}", self.trial.ends)
+        raise Failed(f"the batch has not ended by {seconds:g} s: it is {self.state}{why}", self.trial.ends)
 
     # --- what happens ------------------------------------------------------------------------------------------------
 
@@ -263,7 +278,7 @@ class _Run:
                 if name in (prompt.name, self.recipe.steps[prompt.step].name) and number not in self.answered
             ]
             if not found:
-                raise _Failed(f"`{name}` is not asked now", event.place)
+                raise Failed(f"`{name}` is not asked now", event.place)
             self._give(found[0], value, event.place)
 
     def _give(self, prompt: int, value: Value, place: Place) -> None:
@@ -288,9 +303,9 @@ class _Run:
                 self.raised.add(event.kind)
                 if event.kind not in self.trial.alarms:
                     text = event.say.get("en") or next(iter(event.say.values()), "")
-                    raise _Failed(f"an alarm that the test does not expect, {event.kind}: {text}", self.trial.ends)
+                    raise Failed(f"an alarm that the test does not expect, {event.kind}: {text}", self.trial.ends)
             case CommandDone(ok=False):
-                raise _Failed(f"it was refused: {event.text}", self.asked.get(event.id, self.trial.place))
+                raise Failed(f"it was refused: {event.text}", self.asked.get(event.id, self.trial.place))
             case _:
                 pass
 
@@ -300,7 +315,7 @@ class _Run:
             self.ended = self.now
             if event.state != self.trial.state:
                 wanted = self.trial.state
-                raise _Failed(f"the batch is {event.state}, not {wanted}: {event.cause}", self.trial.ends)
+                raise Failed(f"the batch is {event.state}, not {wanted}: {event.cause}", self.trial.ends)
 
     def _record(self, event: Recorded) -> None:
         self.recorded[event.name] = event.value
@@ -311,7 +326,7 @@ class _Run:
                 if one.that.code(self.site.truth, variables) is False:
                     shown = [(name, self.recorded.get(name)) for name in one.names]
                     values = ", ".join(f"{name} = {display(value)}" for name, value in shown if value is not None)
-                    raise _Failed(f"not recorded as it must be, {values}: {one.that.text}", one.that.place)
+                    raise Failed(f"not recorded as it must be, {values}: {one.that.text}", one.that.place)
 
     def _variables(self) -> list[Value | None]:
         """The recipe's parameters and answers; those of the last cycle where there is no batch now."""
@@ -328,7 +343,7 @@ class _Run:
             variables = self._remember(variables)
         for condition in self.trial.always:
             if condition.code(truth, variables) is False:
-                raise _Failed(f"this must always be: {condition.text}", condition.place, condition.tags)
+                raise Failed(f"this must always be: {condition.text}", condition.place, condition.tags)
         for _, due in self.happenings:
             due.look(truth, variables, self.now)
         for one in tuple(self.wishes):
@@ -345,7 +360,7 @@ class _Run:
         self.variables = self.memory.variables
         return self.variables
 
-    def _granted(self, wish: Wish, due: _Due) -> bool:
+    def _granted(self, wish: Wish, due: Due) -> bool:
         """Whether it has come true; raises where it is too late."""
         due.look(self.site.truth, self.variables, self.now)
         if due.cycle is None or self.now < due.cycle:
@@ -353,7 +368,7 @@ class _Run:
         if self._holds(wish.that) and wish.state in ("", self.state):
             return True
         if self.now >= due.cycle + wish.cycles:
-            raise _Failed(f"this has not come true: {wish.text}", wish.place, wish.that.tags if wish.that else ())
+            raise Failed(f"this has not come true: {wish.text}", wish.place, wish.that.tags if wish.that else ())
         return False
 
     def _holds(self, condition: Condition | None) -> bool:
@@ -361,7 +376,7 @@ class _Run:
 
     # --- how things stand --------------------------------------------------------------------------------------------
 
-    def _failure(self, failed: _Failed) -> Failure:
+    def _failure(self, failed: Failed) -> Failure:
         self.site.look()
         batch = self._batch()
         active = list(dict.fromkeys(self._active(batch)))

@@ -56,8 +56,10 @@ class Tank(msgspec.Struct):
             self.inlet * self.inlet_flow_l_per_s + self.rinse * self.rinse_flow_l_per_s + max(self.feed_l_per_s, 0.0)
         )
         caustic_l = dt_s * self.caustic * self.caustic_flow_l_per_s
-        self._mix(cold_l, 0.0, self.ambient_c)
-        self._mix(caustic_l, self.caustic_strength_ms_per_cm, self.caustic_supply_c)
+        if cold_l:
+            self._mix(cold_l, 0.0, self.ambient_c)
+        if caustic_l:
+            self._mix(caustic_l, self.caustic_strength_ms_per_cm, self.caustic_supply_c)
         self._release(dt_s)
         self.temperature_c += dt_s * self.heater * self.heater_power_kw / (LITRE_KJ_PER_K * max(self.level_l, 1.0))
         self.temperature_c = min(toward(self.temperature_c, self.ambient_c, dt_s, self.cooling_time_s), 100.0)
@@ -168,7 +170,8 @@ class Conveyor(msgspec.Struct):
         self.belt_speed_mm_per_s = approach(
             self.belt_speed_mm_per_s, self.speed_mm_per_s, self.acceleration_mm_per_s2 * dt_s
         )
-        self._move(self.belt_speed_mm_per_s * dt_s)
+        if self.belt_speed_mm_per_s:
+            self._move(self.belt_speed_mm_per_s * dt_s)
         on_scale = [bottle for bottle in self.bottles if abs(bottle.position_mm) <= self.scale_length_mm / 2]
         self.bottle = bool(on_scale)
         self.ready = self.bottle and self.belt_speed_mm_per_s == 0

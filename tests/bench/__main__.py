@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench import check, cycle, drivers, lateness, memory, reaction, scale, start, wire
+from tests.bench import check, cycle, drivers, lateness, memory, reaction, scale, start, trial, wire
 from tests.bench.case import Case, Result, run
 
 CASES: tuple[type[Case], ...] = (
@@ -20,6 +20,7 @@ CASES: tuple[type[Case], ...] = (
     *start.CASES,
     *memory.CASES,
     *check.CASES,
+    *trial.CASES,
 )
 RESULTS = Path("build") / "bench.json"
 
