@@ -102,7 +102,7 @@ MISTAKES = {
         CLEAN,
         'fr: "Débit", ',
         "",
-        "this text is missing in fr | other texts of the recipe have it",
+        "this text is missing in fr | other texts of the cell and its recipes have it",
     ),
     "a priority of another system": (
         SKID,

@@ -68,6 +68,22 @@ def test_every_mistake_is_reported_in_its_place(path: Path, cell: Path) -> None:
         assert hint in problem.hint
 
 
+def test_a_text_has_the_languages_of_the_cell_and_of_all_its_recipes(cell: Path) -> None:
+    with cell.open("a") as file:
+        file.write("alarms:\n  full: {when: mixer.level > 90 L, say: {en: Full, fr: Plein}}\n")
+    for name, say in (("one", "{en: One, ar: واحد}"), ("two", "Two")):
+        (cell.parent / f"{name}.yaml").write_text(f"recipe: {name}\nsay: {say}\nsteps: [{{wait: 1 s}}]\n")
+
+    def missing(*paths: Path) -> list[tuple[str, str]]:
+        problems = Problems()
+        check(paths, problems)
+        told = [problem for problem in problems if problem.code == "missing-translation"]
+        return [(Path(one.file).stem, one.message.removeprefix("this text is missing in ")) for one in told]
+
+    assert missing(cell.parent) == [("cell", "ar"), ("one", "fr"), ("two", "fr, ar")]
+    assert missing(cell.parent / "two.yaml") == [("two", "fr")]
+
+
 def test_outputs_that_no_recipe_drives_are_told_where_all_recipes_are_looked_at(cell: Path) -> None:
     one = cell.parent / "one.yaml"
     one.write_text("recipe: one\nuses: [mixer]\nsteps: [{set: {mixer.inlet: true}}]\n")

@@ -80,6 +80,17 @@ def test_a_file_with_a_mistake_changes_nothing_and_is_not_gone(folder: Path, tex
     assert (found.revised, found.gone) == ((), ()) and problems.errors
 
 
+def test_a_recipe_that_can_wait_for_ever_for_another_is_not_taken_in(folder: Path) -> None:
+    acquire = "  - {{acquire: [{}], within: 1 s}}\n"
+    order = f"recipe: {{}}\nshares: [mixer, conveyor]\nsteps:\n{acquire}{acquire}"
+    (folder / "a.yaml").write_text(order.format("a", "mixer", "conveyor"))
+    plan = loaded(folder)
+    (folder / "b.yaml").write_text(order.format("b", "conveyor", "mixer"))
+    problems = Problems()
+    assert changes(plan, problems).revised == ()
+    assert [(one.code, Path(one.file).name) for one in problems if one.severity == "error"] == [("deadlock", "b.yaml")]
+
+
 def test_a_changed_cell_takes_a_restart(folder: Path) -> None:
     plan = loaded(folder)
     (folder / "one.yaml").write_text(SECOND)

@@ -1,6 +1,5 @@
 """Interlocks, alarms and permissives of cells and recipes, compiled: what is watched beside the steps."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from edge.language import recipe, rules, units
@@ -9,7 +8,7 @@ from edge.language.cell import Tag, unknown_unit
 from edge.language.cell_file import CellForm
 from edge.language.expression import Compiled
 from edge.language.program import Alarm, CellInterlock, Interlock, Permissive
-from edge.language.source import Node, Problems, suggest, tick
+from edge.language.source import Node, suggest, tick
 
 
 def interlock(binding: Binding, form: rules.Interlock, given: int) -> Interlock | None:
@@ -51,9 +50,6 @@ class CellGuards:
         self.units = cell.units
         self.tags = {tag.name: tag for tag in cell.tags}
         self.unit_of = {device: unit for unit, devices in cell.units.items() for device in devices}
-        permits = [one for forms in form.permissives.values() for one in forms]
-        every = (*form.interlocks, *form.alarms.values(), *permits)
-        translated([(one.place("say"), recipe.texts(one.say)) for one in every], "cell", binding.problems)
 
     def interlocks(self) -> tuple[CellInterlock, ...]:
         made = [self._interlock(form) for form in self.form.interlocks]
@@ -107,19 +103,6 @@ class CellGuards:
             hint = "name outputs: tags with `access: write`"
             self.problems.error(node, "not-writable", f"`{name}` is only read: no hand sets it", hint)
         return tag
-
-
-def translated(said: Iterable[tuple[Node, dict[str, str]]], where: str, problems: Problems) -> None:
-    """Warns of texts that lack a language which other texts of the recipe or cell have."""
-    said = list(said)
-    languages = {language for _, texts in said for language in texts}
-    for node, texts in said:
-        missing = [language for language in recipe.LANGUAGES if language in languages and language not in texts]
-        if missing:
-            message = f"this text is missing in {', '.join(missing)}"
-            problems.warning(node, "missing-translation", message, f"other texts of the {where} have it")
-        if not texts:
-            problems.error(node, "no-text", "here is no text", "such as `{en: …, fr: …, ar: …}`")
 
 
 def _listed(names: tuple[str, ...] | None, node: Node) -> list[tuple[str, Node]]:

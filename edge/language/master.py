@@ -5,12 +5,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edge.language import edition, recipe, shape, source, units
+from edge.language import edition, recipe, shape, source, translations, units
 from edge.language.binding import Context, Written
 from edge.language.cell import unknown_unit
 from edge.language.expression import RESERVED, Compiled, Scope, Symbol
 from edge.language.flow import Flow
-from edge.language.guards import permissives, translated
+from edge.language.guards import permissives
 from edge.language.program import Parameter, Plan, Recipe
 from edge.language.reach import Reach
 from edge.language.sharing import Order, Sharing
@@ -43,6 +43,7 @@ class Master:
         self._before = problems.errors
         self.handlers = form.on.blocks() if form.on else {}
         self.every = [step for steps in (form.steps, *self.handlers.values()) for step in recipe.walk(steps)]
+        self.said = translations.of_recipe(form, self.every)
         self.asks = [step for step in self.every if step.has("ask")]
         self.lets = [step for step in self.every if step.let]
         self.parameters = [made for name, entry in form.parameters.items() if (made := self._parameter(name, entry))]
@@ -86,7 +87,7 @@ class Master:
         sharing = Sharing(form, compiler.made, self.plan, self.problems)
         sharing.check(body, list(handlers.values()), compiler.interlocks[:guards])
         self.orders = sharing.orders
-        self._languages()
+        translations.report_empty(self.said, self.problems)
         self._restart()
         self._operation()
         if self.problems.errors == self._before and not self.compiler.broken:
@@ -362,26 +363,6 @@ class Master:
     def _lets(self, step: recipe.Step) -> Iterator[tuple[str, source.Entry]]:
         if step.let is not None:
             yield from step.place("let").entries.items()
-
-    def _languages(self) -> None:
-        """Warns of texts that lack a language which other texts of the recipe have."""
-        forms = (
-            self.form,
-            *self.form.parameters.values(),
-            *self.form.interlocks,
-            *self.form.permissives,
-            *(interlock for step in self.every for interlock in step.interlocks),
-            *(step.ask for step in self.asks),
-            *(step.alarm for step in self.every),
-        )
-        saying = [form for form in forms if form is not None and form.say is not None]
-        said = [(form.place("say"), recipe.texts(form.say)) for form in saying]
-        for step in self.asks:
-            answers = step.ask.answers if step.ask is not None else None
-            if step.ask is not None and isinstance(answers, dict):
-                entries = step.ask.place("answers").entries
-                said += [(entries[answer].value, recipe.texts(say)) for answer, say in answers.items()]
-        translated(said, "recipe", self.problems)
 
 
 def _alike(a: Symbol, b: Symbol) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from edge.language import edition, recipe, shape, source, trial_file
+from edge.language import edition, recipe, shape, source, translations, trial_file
 from edge.language.binding import Binding, Context, Written
 from edge.language.cell_file import CELL, CellFile, apply_endpoints, load_cell
 from edge.language.equipment import PhaseForm
@@ -42,7 +42,7 @@ def load_plan(
         return None
     for path in _recipe_files(Path(cell).parent):
         workshop.add(path, recipes)
-    workshop.deadlocks()
+    workshop.together()
     for name in recipes or ():
         workshop.startable(name, workshop.file.node)
     plan = workshop.plan
@@ -74,9 +74,10 @@ def changes(plan: Plan, problems: Problems) -> Changes:
         return Changes()
     for file in _recipe_files(path.parent):
         workshop.add(file)
+    workshop.together()
     wrong = {problem.file for problem in problems if problem.severity == "error"}
-    revised = [one for one in workshop.plan.recipes.values() if plan.recipes.get(one.name, one).hash != one.hash]
-    revised += [one for one in workshop.plan.recipes.values() if one.name not in plan.recipes]
+    right = [one for one in workshop.plan.recipes.values() if one.file not in wrong]
+    revised = [one for one in right if one.name not in plan.recipes or plan.recipes[one.name].hash != one.hash]
     there = workshop.names.keys() - workshop.operations()
     gone = [one.name for one in plan.recipes.values() if one.name not in there and one.file not in wrong]
     return Changes(tuple(revised), tuple(gone))
@@ -157,7 +158,7 @@ def check(paths: Iterable[str | Path], problems: Problems) -> list[str]:
             if workshop is not None and (workshop.test(path) is not None if _is_test(path) else workshop.add(path)):
                 checked.append(str(path))
         if workshop is not None:
-            workshop.deadlocks()
+            workshop.together()
         if workshop is not None and files is None:
             workshop.unused()
     return checked
@@ -179,6 +180,7 @@ def check_file(path: Path, problems: Problems) -> None:
         workshop.test(path)
     else:
         workshop.add(path)
+        workshop.together()
 
 
 def _is_folder(path: Path) -> bool:
@@ -251,6 +253,8 @@ class _Workshop:
         self.plan = Plan(file.cell, (), {})
         phases = [phase for name, form in file.phases.items() if (phase := self._phase(name, form)) is not None]
         self.plan = Plan(file.cell, tuple(phases), {}, text=problems.texts[file.cell.path])
+        self.said = translations.of_cell(file.form)
+        translations.report_empty(self.said, problems)
         guards = CellGuards(file.form, Binding(self._context(), problems))
         self.plan = msgspec.structs.replace(
             self.plan, interlocks=guards.interlocks(), alarms=guards.alarms(), permissives=guards.permissives()
@@ -302,6 +306,7 @@ class _Workshop:
         if form.operation:  # it counts where it is included
             return True
         self.orders += master.orders
+        self.said += master.said
         if made.name in self.sound:
             self.plan.recipes[made.name] = made
         return True
@@ -325,9 +330,10 @@ class _Workshop:
         """Those that nobody starts by themselves."""
         return {name for name, form in self.forms.items() if form.operation}
 
-    def deadlocks(self) -> None:
-        """Reports where batches of the recipes that were added can wait for each other for ever."""
+    def together(self) -> None:
+        """Reports what only all recipes that were added show: deadlocks, and languages that a text lacks."""
         report_deadlocks(self.orders, self.problems)
+        translations.report_missing(self.said, self.problems)
 
     def unused(self) -> None:
         """Warns of phases, operations and outputs that no recipe uses, where all recipes here are sound."""
