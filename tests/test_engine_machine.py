@@ -447,7 +447,7 @@ class SharedArm(AnyFactory):
 
 
 AnyFactory.TestCase.settings = SharedArm.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None
+    max_examples=30, stateful_step_count=40, deadline=None
 )
 TestAnyFactory = AnyFactory.TestCase
 TestSharedArm = SharedArm.TestCase
