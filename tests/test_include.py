@@ -140,6 +140,13 @@ def test_a_recipe_that_includes_itself_is_told_by_its_chain(tmp_path: Path) -> N
     assert one.code == "includes-itself" and "a → b → c → a" in one.message
 
 
+def test_a_recipe_has_only_so_many_steps_with_all_that_it_includes(tmp_path: Path) -> None:
+    leaf = "recipe: r0\nuses: [plc]\nsteps:\n" + "  - {wait: 1 s, during: {plc.valve: true}}\n" * 600
+    two = [f"recipe: r{n}\nuses: [plc]\nsteps: [{{include: r{n - 1}}}, {{include: r{n - 1}}}]\n" for n in range(1, 40)]
+    assert found(tmp_path, leaf, *two) == [("5.yaml", 3, "too-many-steps")]
+    assert next(code for _, _, code in found(tmp_path, leaf + "  - {wait: 1 s}\n" * 9_401)) == "too-many-steps"
+
+
 def test_a_changed_operation_is_another_version_of_the_recipe_that_includes_it(tmp_path: Path) -> None:
     before = plan_of(tmp_path, MAIN, RINSE).recipes["main"].hash
     assert plan_of(tmp_path, MAIN, RINSE.replace("60 s", "61 s")).recipes["main"].hash != before

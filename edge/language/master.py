@@ -21,6 +21,9 @@ from edge.language.variables import loop_variables, set_variables
 Include = Callable[[Node], recipe.RecipeFile | None]
 """The recipe of the name at a node, sound; None where there is none, which is reported."""
 
+MOST_STEPS = 10_000
+"""Of a recipe with all that it includes: recipes that include each other twice and twice again are soon endless."""
+
 
 class Master:
     """Compiles one master recipe against its cell."""
@@ -51,6 +54,9 @@ class Master:
         loops = [step for step in self.every if step.repeat is not None and step.repeat.each is not None]
         variables |= self._set_variables(scope.with_variables(variables), first + len(variables))
         own = (*variables, *(step.repeat.each for step in loops if step.repeat and step.repeat.each))
+        self.steps = len(self.every)
+        if self.steps > MOST_STEPS:
+            self._too_many(form.place("steps"))
         self.texts: dict[str, str] = {}
         self.whole = True
         self.inner: dict[int, Included] = {}
@@ -140,10 +146,20 @@ class Master:
             scope, broken, known = names
             inner = Master(form, self.plan, scope, broken, known, Problems(), include, start)
             inner.compiler.file = form.node.place.file
+            self.steps += inner.steps
+            if self.steps > MOST_STEPS:
+                self._too_many(step.place("include"))
+                self.whole = False
+                break
             self.inner[id(step)] = Included(form, inner.compiler, tuple(inner.parameters), start)
             self.texts |= {form.recipe: self.problems.texts.get(inner.compiler.file, ""), **inner.texts}
             found += [f"{step.name or form.recipe}.{name}" for name in inner.names]
         return tuple(found)
+
+    def _too_many(self, node: Node) -> None:
+        message = f"a recipe has at most {MOST_STEPS:,} steps, with those of the recipes that it includes"
+        hint = "make two recipes of it, or a loop of what comes again and again"
+        self.problems.error(node, "too-many-steps", message, hint)
 
     def _owned(self, broken: frozenset[str]) -> set[int]:
         """The devices of the units that the recipe uses or shares."""
