@@ -101,7 +101,9 @@ class Quantities(Parts):
         if term.bare and unit.name:
             return self._with_unit(term, unit)
         if not same_dimension(term.unit, unit):
-            wanted = f"a value in {describe(unit)}, is expected" if unit.name else "a value without a unit is expected"
+            said = describe(unit)
+            comma = "," if ", " in said else ""
+            wanted = f"a value in {said}{comma} is expected" if unit.name else "a value without a unit is expected"
             return self._error(term.tree, "wrong-unit", f"{self._measured(term)}; {wanted}", _by_time(term.unit, unit))
         return self._converted(term, unit)
 
