@@ -8,7 +8,7 @@ import gc
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from edge.differences import Difference, difference
 from edge.engine.engine import Engine, Output
 from edge.engine.states import ENDED
 from edge.image import MOST_SKIPPED, device_of
-from edge.journal import Cycle, Gap, Header, Keyframe, read_journal
-from edge.language import parcel, source
+from edge.journal import DIRECTORY, Cycle, Gap, Header, Keyframe, RecipeText, read_journal
+from edge.language import edition, parcel, source
+from edge.language.cell_file import CELL
 from edge.language.plan import load_plan, recompile
-from edge.language.program import Plan
+from edge.language.program import Plan, Recipe
 from edge.language.report import report
 from edge.language.source import Problems
 from edge.messages import MESSAGE, Revision, StateChanged, pack, pack_events, unpack_events, unpack_inward
@@ -55,50 +56,46 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Site:
-    """The files of a run in a folder of their own, and the plan that they make; raises CannotReplay."""
+    """The cell of a run in a folder of its own, and the plan with its recipes; raises CannotReplay."""
 
     def __init__(self, header: Header, settings: Settings, folder: Path) -> None:
         self.state_dir = settings.state_dir
         self.folder = folder
-        self.files: dict[str, Path] = {}
         self.texts = {one.hash: one.text for one in header.recipes}
-        (folder / "cell.yaml").write_text(header.text, encoding="utf-8")
+        self.plan = self._loaded(folder, header.text, (), "the journal")
         for one in header.recipes:
+            recipe = self.version(one.name, one.hash)
             if one.in_force:
-                self._write(one.name, one.text)
+                self.plan.put(recipe)
+            else:
+                self.plan.others[one.hash] = recipe
         self.replaced = self._replace(settings.recipe) if settings.recipe is not None else ""
-        problems = Problems()
-        plan = load_plan(folder / "cell.yaml", problems)
-        if plan is None:
-            where = settings.recipe.parent if settings.recipe is not None else Path("journal")
-            text = report(problems).replace(str(folder), str(where))
-            raise CannotReplay(f"this edge ({__version__}) does not take the cell and the recipes of this run:\n{text}")
-        self.plan = plan
-        for one in header.recipes:
-            if plan.version(one.name, one.hash) is None:
-                self.keep(plan, one.name, one.hash)
 
-    def _write(self, name: str, text: str) -> None:
-        path = self.files.setdefault(name, self.folder / f"recipe-{len(self.files) + 1}.yaml")
-        path.write_text(text, encoding="utf-8")
+    def _loaded(self, folder: Path, cell: str, recipes: Sequence[str], where: str) -> Plan:
+        (folder / CELL).write_text(cell, encoding="utf-8")
+        problems = Problems()
+        plan = load_plan(folder / CELL, problems, recipes)
+        if plan is None:
+            raise CannotReplay(f"this edge ({__version__}) finds\n{report(problems).replace(str(folder), where)}")
+        return plan
 
     def _replace(self, file: Path) -> str:
-        """The recipe of a file takes the place of the one of its name, which it gives."""
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, UnicodeError) as error:
-            raise CannotReplay(f"{file} cannot be read: {error}") from None
+        """The recipe of a file takes the place of the one of its name, which it gives; what it includes stays."""
         problems = Problems()
         node = source.load(file, problems)
-        entry = node.entries.get("recipe") if node is not None else None
-        if entry is None:
-            raise CannotReplay(report(problems) if problems.errors else f"{file} is no recipe")
-        if entry.value.text not in self.files:
-            raise CannotReplay(f"no recipe {entry.value.text} was in force: there were {', '.join(self.files)}")
-        self.files[entry.value.text].unlink()
-        self.files[entry.value.text] = self.folder / file.name
-        self._write(entry.value.text, text)
-        return entry.value.text
+        if node is None:
+            raise CannotReplay(report(problems))
+        name = node.entries["recipe"].value.text if "recipe" in node.entries else ""
+        if name not in self.plan.recipes:
+            known = ", ".join(self.plan.recipes) or "none"
+            raise CannotReplay(f"{file} is none of the recipes that were in force: they were {known}")
+        folder = self.folder / "other"
+        folder.mkdir()
+        (folder / file.name).write_text(problems.texts[str(file)], encoding="utf-8")
+        for number, text in enumerate(edition.parted(self.plan.recipes[name].text)[1].values()):
+            (folder / f"included-{number}.yaml").write_text(text, encoding="utf-8")
+        self.plan.put(self._loaded(folder, self.plan.text, (name,), str(file.parent)).recipes[name])
+        return name
 
     def text(self, digest: str) -> str:
         """The text of a version; of one that came into force in a part of the journal that is gone, from the record."""
@@ -109,14 +106,14 @@ class Site:
                 return ""
         return self.texts[digest]
 
-    def keep(self, plan: Plan, name: str, digest: str) -> None:
-        """Makes a version that is not in force known. Raises CannotReplay."""
-        recipe = recompile(plan, name, self.text(digest))
+    def version(self, name: str, digest: str) -> Recipe:
+        """A version of a recipe, compiled from its text. Raises CannotReplay."""
+        text = self.text(digest)
+        recipe = recompile(self.plan, name, text) if text else None
         if recipe is None or recipe.hash != digest:
-            raise CannotReplay(
-                f"the text of version {digest[:7]} of the recipe {name} is neither here nor in the record"
-            )
-        plan.others[digest] = recipe
+            why = "this edge does not take it" if text else "its text is neither in the journal nor in the record"
+            raise CannotReplay(f"version {digest[:7]} of the recipe {name}: {why}")
+        return recipe
 
     def revised(self, packet: bytes) -> bytes:
         """A packet to the loop; of a Revision with its recipe compiled anew, and without it where that was replaced."""
@@ -132,8 +129,6 @@ class Site:
             return packet
         self.texts[source.digest(message.text)] = message.text
         recipe = recompile(self.plan, message.recipe, message.text)
-        if recipe is not None:
-            self._write(message.recipe, message.text)
         return pack(msgspec.structs.replace(message, packed=parcel.pack(recipe) if recipe is not None else b"\xff"))
 
     def engine_at(self, keyframe: Keyframe) -> Engine:
@@ -147,7 +142,7 @@ class Site:
         wanted += [(name, digest) for name, digest in state.versions.items() if digest]
         for name, digest in wanted:
             if plan.version(name, digest) is None:
-                self.keep(plan, name, digest)
+                plan.others[digest] = self.version(name, digest)
         for name, digest in state.versions.items():
             if name == self.replaced:
                 continue
@@ -160,16 +155,18 @@ class Site:
 
 class Replay:
     """A journal runs again; `differences` counts what differs, `cycles` the cycles that were run, `real_ns` how long
-    they had taken.
+    they had taken, `refused` the runs that cannot be replayed.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.cycles = 0
         self.real_ns = 0
+        self.refused = 0
         self.differences = 0
         self.header: Header | None = None
         self.site: Site | None = None
+        self.sites: dict[tuple[str, tuple[RecipeText, ...]], Site] = {}
         self.engine: Engine | None = None
         self.shown: dict[int, bytes] = {}
         self.first = 0
@@ -227,10 +224,13 @@ class Replay:
         began = datetime.fromtimestamp(header.run / 1e9, UTC)
         yield f"{header.cell}, run of {began:%Y-%m-%d %H:%M:%S} UTC, scan {header.scan_ns / 1e6:g} ms"
         try:
-            self.site = Site(header, self.settings, folder)
+            known = self.sites.get((header.text, header.recipes))
+            self.site = known or Site(header, self.settings, folder)
         except CannotReplay as reason:
+            self.refused += 1
             yield f"  cannot be replayed: {reason}"
             return
+        self.sites[header.text, header.recipes] = self.site
         self.engine = Engine(self.site.plan) if from_start and header.after == "start" else None
         self.shown = {}
         self.first, self.last, self.missed, self.before = 1, 0, 0, self.differences
@@ -341,11 +341,12 @@ def run(settings: Settings) -> int:
         return 1
     took_s = time.monotonic() - began
     if not replay.cycles:
-        print(f"edge: nothing could be replayed: {settings.state_dir} has no journal for it", file=sys.stderr)
+        none = "" if replay.header else f": there is no journal in {settings.state_dir / DIRECTORY}"
+        print(f"edge: nothing could be replayed{none}", file=sys.stderr)
         return 1
     real_s = replay.real_ns / 1e9
     print(
         f"replayed {replay.cycles:,} cycles, {real_s:.1f} s, in {took_s:.2f} s ({real_s / took_s:,.0f} times real time)"
     )
-    print(f"{replay.differences:,} differences" if replay.differences else "every output and event is as it was")
-    return 1 if replay.differences else 0
+    print(f"differences: {replay.differences:,}" if replay.differences else "every output and event is as it was")
+    return 1 if replay.differences or replay.refused else 0

@@ -1,21 +1,28 @@
 """Replay: a journal of real runs gives the same again, and one in which something is other says what and where."""
 
+import contextlib
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from edge.image import INPUT, device_of, layouts, pack_record
-from edge.journal import DIRECTORY, Cycle, Gap, Header, Journal, Keyframe, read_journal
-from edge.language.plan import load_plan
+from edge.journal import DIRECTORY, Cycle, Gap, Header, Journal, Keyframe, header_of, read_journal
+from edge.language import parcel
+from edge.language.plan import load_plan, recompile
 from edge.language.program import Plan
 from edge.language.source import Problems
-from edge.messages import Snapshot, StepStarted, pack, unpack_events
+from edge.messages import Commit, RecipeRevised, Revision, Snapshot, StepStarted, pack, pack_events, unpack_events
+from edge.recorder import Record
+from edge.replay import Settings, run
 from tests.processes import BOTTLING, Plcs, Served, edge, running, until
+from tests.recording import RUN
+from tests.virtual import Virtual, plan_of
 
 Change = Callable[[Cycle], Cycle]
 
@@ -170,6 +177,89 @@ def test_a_journal_of_another_format_says_why_it_is_not_replayed(tmp_path: Path,
     again = edge("replay", tmp_path)
     assert again.returncode == 1
     assert says in again.stdout and "nothing could be replayed" in again.stderr
+
+
+class Kept:
+    """An engine in virtual time whose cycles go into a journal, as the loop and the recorder have them."""
+
+    def __init__(self, folder: Path, *recipes: str) -> None:
+        (folder / "cell").mkdir()
+        self.state_dir = folder / "state"
+        self.plan = plan_of(folder / "cell", *recipes)
+        self.bench = Virtual(self.plan)
+        self.journal = Journal(self.state_dir, header_of(self.plan, RUN), segment_bytes=1)
+        self.journal.begin()
+        self.spoilt = b"(what the journal has as zeros)"
+
+    def run(self, cycles: int, *, skip: int = 0) -> None:
+        for _ in range(cycles):
+            output = self.bench.step(skip)
+            if self.bench.drained or output.frames or output.events or skip:
+                inputs = [one.replace(self.spoilt, bytes(len(self.spoilt))) for one in self.bench.drained]
+                self.journal.add(pack_record(self.bench.cycle, inputs, output.frames, pack_events(output.events), skip))
+        self.journal.flush()
+
+    def keyframe(self) -> None:
+        state = self.bench.engine.state
+        self.journal.add(pack(Snapshot(state.cycle, msgspec.msgpack.encode(state))))
+        self.journal.flush()
+
+    def replayed(self, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+        code = run(Settings(self.state_dir))
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+
+WAIT = """recipe: wait
+uses: [plc]
+steps:
+  - {name: Open, during: {plc.valve: true}, wait: 100 ms}
+  - {name: Stir, during: {plc.speed: 100 rpm}, wait: 100 ms}
+"""
+
+
+def test_cycles_that_an_overrun_skipped_are_not_run_and_those_that_were_idle_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Kept(tmp_path, WAIT)
+    kept.bench.periods = [7, 5]
+    kept.run(10)
+    kept.bench.command("start", recipe="wait")
+    kept.run(12)
+    kept.run(2, skip=3)
+    kept.keyframe()
+    kept.run(30)
+    code, said = kept.replayed(capsys)
+    assert code == 0, said
+    assert kept.bench.state() == "complete"
+
+
+def test_a_recipe_that_came_into_force_is_compiled_from_its_text_and_never_unpacked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = Kept(tmp_path, WAIT)
+    kept.run(4)
+    text = WAIT.replace("Stir", "Stir more")
+    recipe = recompile(kept.plan, "wait", text)
+    assert recipe is not None
+    kept.spoilt = parcel.pack(recipe)
+    kept.bench.send(Revision(1, "Amina", "wait", kept.spoilt, recipe.text))
+    kept.run(3)
+    kept.bench.command("start", recipe="wait")
+    kept.run(5)
+    kept.keyframe()
+    kept.run(30)
+    code, said = kept.replayed(capsys)
+    assert code == 0, said
+    with contextlib.closing(Record(kept.state_dir, kept.plan, RUN)) as book:
+        book.open()
+        for segment in sorted((kept.state_dir / DIRECTORY).iterdir())[:4]:
+            segment.unlink()
+        code, said = kept.replayed(capsys)
+        assert code == 1 and "its text is neither in the journal nor in the record" in said
+        book.keep([(1, Commit(1, 5, (RecipeRevised("wait", recipe.hash, "Amina", recipe.text),)))])
+        code, said = kept.replayed(capsys)
+        assert code == 0 and "the segments before 00000005.journal are no longer there" in said, said
 
 
 def test_no_journal_and_no_such_batch_are_said(incident: tuple[Path, str], tmp_path: Path) -> None:
