@@ -17,7 +17,17 @@ from edge.language import parcel
 from edge.language.plan import load_plan, recompile
 from edge.language.program import Plan
 from edge.language.source import Problems
-from edge.messages import Commit, RecipeRevised, Revision, Snapshot, StepStarted, pack, pack_events, unpack_events
+from edge.messages import (
+    Commit,
+    RecipeRevised,
+    Revision,
+    Snapshot,
+    StateChanged,
+    StepStarted,
+    pack,
+    pack_events,
+    unpack_events,
+)
 from edge.recorder import Record
 from edge.replay import Settings, run
 from tests.processes import BOTTLING, Plcs, Served, edge, running, until
@@ -108,19 +118,23 @@ def test_an_input_that_was_changed_by_hand_is_told_with_cycle_step_and_tag(
 ) -> None:
     layout = layouts(plan().cell)[0]
     place = [plan().cell.tags[tag].name for tag in range(layout.first, layout.end)].index("mixer.level")
+    filling: list[int] = []
     since: list[int] = []
     changed: list[int] = []
 
     def change(cycle: Cycle) -> Cycle:
-        if any(isinstance(one, StepStarted) and one.name == "Fill the mixer" for one in unpack_events(cycle.events)):
-            since.append(cycle.cycle)
-        if not since or changed:
+        for event in unpack_events(cycle.events):
+            if isinstance(event, StepStarted) and event.name == "Fill the mixer":
+                filling.append(cycle.cycle)
+            if isinstance(event, StepStarted | StateChanged):
+                since[:] = [cycle.cycle] if getattr(event, "state", "running") == "running" else []
+        if not filling or not since or cycle.cycle < since[0] + 10 or changed:
             return cycle
         inputs = list(cycle.inputs)
         for number, frame in enumerate(inputs):
             if frame[0] == INPUT and device_of(frame) == 0:
                 found = layout.unpack_input(frame)
-                if found.values is not None and cycle.cycle > since[0]:
+                if found.values is not None:
                     values = [50.0 if at == place else value for at, value in enumerate(found.values)]
                     inputs[number] = layout.pack_input(found.scan, found.received_ns, found.time_ns, values)
                     changed.append(cycle.cycle)
