@@ -202,3 +202,64 @@ def test_a_recipe_that_becomes_an_operation_is_withdrawn(tmp_path: Path) -> None
     assert sorted(plan.recipes) == ["main", "rinse"]
     (tmp_path / "recipe1.yaml").write_text(PART, encoding="utf-8")
     assert changes(plan, Problems()).gone == ("rinse",)
+
+
+QUENCH = """
+recipe: quench
+operation: true
+uses: [plc]
+steps: [{set: {plc.drain: true}, until: plc.level < 5 L, within: 1 s}]
+"""
+SAFE = """
+recipe: safe
+uses: [plc]
+steps: [{during: {plc.valve: true}, wait: 1 s}]
+on: {stop: [{include: quench}, {set: {plc.speed: 10 rpm}, wait: 50 ms}]}
+"""
+
+
+def test_a_handler_includes_an_operation(tmp_path: Path) -> None:
+    run = Virtual(plan_of(tmp_path, SAFE, QUENCH))
+    run.put("plc.level", 8.0)
+    run.start("safe")
+    run.command("stop")
+    run.run(5)
+    assert run.state() == "stopping" and run.level("plc.drain") is True and run.level("plc.speed") == 0
+    run.put("plc.level", 4.0)
+    run.run(4)
+    assert run.level("plc.speed") == 10
+    run.run(10)
+    assert run.state() == "stopped" and run.level("plc.drain") is False
+
+
+def test_an_operation_in_a_handler_that_does_not_end_is_left_after_its_time(tmp_path: Path) -> None:
+    run = Virtual(plan_of(tmp_path, SAFE, QUENCH))
+    run.start("safe")
+    run.put("plc.level", None)
+    run.command("stop")
+    run.run(120)
+    assert run.state() == "stopped" and run.level("plc.drain") is False
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("within: 1 s", "within: none", "a handler must come to its end"),
+        ("set: {plc.drain", "during: {plc.drain", "`during` cannot stand"),
+        ("steps: [{", "interlocks: [{when: plc.ready, do: hold, say: {en: No}}]\nsteps: [{", "it has interlocks"),
+    ],
+)
+def test_an_operation_that_cannot_stand_in_a_handler_is_told_where_it_is_included(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert found(tmp_path, SAFE, QUENCH.replace(old, new)) == [("0.yaml", 5, "not-in-handler")]
+    problems = Problems()
+    check([tmp_path], problems)
+    assert said in next(iter(problems)).message
+
+
+def test_what_a_handler_passes_on_is_known(tmp_path: Path) -> None:
+    taking = QUENCH.replace("steps:", "parameters: {low: {unit: L}}\nsteps:").replace("5 L", "low")
+    assert found(tmp_path, SAFE.replace("quench}", "quench, with: {low: plc.level}}"), taking) == [
+        ("0.yaml", 5, "not-in-handler")
+    ]

@@ -145,7 +145,8 @@ class Sequence(Acting):
 
         A handler does what it can: it leaves out what is unknown or refused.
         """
-        if step.include is not None and not self._pass_on(step.include):
+        given = step.include is None or self._pass_on(step.include)
+        if not given and not self.handling:
             self.blind.append(step.index)
             return False
         if step.interlocks and not self._arm(step):
@@ -170,7 +171,7 @@ class Sequence(Acting):
             self.blocks.begin(step.blocks, self.instances, self.clock)
         if step.kind in ("parallel", "first"):
             branch.children = [BranchState(way.block, _inside(branch.path, way.name)) for way in step.branches]
-        if step.include is not None:
+        if step.include is not None and given:
             branch.children = [BranchState(step.include.block, _inside(branch.path, step.include.name))]
         if step.ask is not None:
             self._ask(step, branch)

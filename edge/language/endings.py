@@ -6,6 +6,7 @@ from edge.language import recipe
 from edge.language.binding import Binding
 from edge.language.program import Code
 from edge.language.recipe import Kind
+from edge.language.source import Problems, tick
 
 _ENDS: dict[Kind, str] = {
     "set": "only sets outputs",
@@ -61,6 +62,19 @@ def kind_of(binding: Binding, form: recipe.Step, *, handler: bool) -> Kind:
         hint = f"a handler has steps with {', '.join(f'`{name}`' for name in sorted(recipe.PLAIN))}"
         binding.problems.error(entries[key].key, "not-in-handler", message, hint)
     return kind
+
+
+def in_handler(binding: Binding, form: recipe.Step, why: str, inner: Problems) -> None:
+    """Reports an operation in a handler of `on` that cannot stand there: because of `why`, or of what is in it.
+
+    `inner` are the problems that it has there. By itself it is sound.
+    """
+    wrong = next((one for one in inner if one.severity == "error"), None)
+    if wrong is not None:
+        why = f"{wrong.message}, line {wrong.line}"
+    if why:
+        message = f"{tick(form.include or '')} cannot stand in a handler of `on`: {why}"
+        binding.problems.error(form.place("include"), "not-in-handler", message, "write its steps here as they must be")
 
 
 def within(binding: Binding, kind: Kind, form: recipe.Step, *, handler: bool) -> int | Code | None:

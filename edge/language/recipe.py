@@ -33,7 +33,9 @@ GOES_WITH: dict[str, frozenset[Kind]] = {
 NEEDS = {"until": "within", "pulse": "for", "repeat": "steps", "on_timeout": "within"}
 """Keys of a step that need another."""
 
-PLAIN: frozenset[Kind] = frozenset({"set", "until", "wait", "ramp", "pulse", "choose", "record", "let", "alarm"})
+PLAIN: frozenset[Kind] = frozenset(
+    {"set", "until", "wait", "ramp", "pulse", "choose", "include", "record", "let", "alarm"}
+)
 """The kinds that a handler of `on` may have: it runs while the body stands still, and must come to its end."""
 
 

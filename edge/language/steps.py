@@ -12,7 +12,7 @@ from edge.language import recipe, rules
 from edge.language.binding import Context
 from edge.language.branching import Branching
 from edge.language.calls import Memory
-from edge.language.endings import expects, kind_of, within
+from edge.language.endings import expects, in_handler, kind_of, within
 from edge.language.expression import Compiled
 from edge.language.guards import interlock
 from edge.language.operations import arguments, run
@@ -176,13 +176,18 @@ class Compiler(Branching):
         inner = one.compiler
         for device in sorted(set(inner.owned) - set(self.owned)):
             self.owns(device, form.place("include"))
+        read = len(self.reads)
         values = arguments(self, form, one.parameters, one.first)
         inner.memory, inner.blocks, inner.interlocks, inner.made = self.memory, self.blocks, self.interlocks, self.made
-        inner._count = self._count
+        inner._count, inner.in_handler = self._count, self.in_handler
         guards, block = inner.guard(one.form.interlocks), inner.block(one.form.steps)
         self._count = inner._count
         self.used |= inner.used
         self.ages |= inner.ages
+        if self.in_handler:
+            tags = any(compiled.tags for _, compiled in self.reads[read:])
+            waits = "a handler waits for no value, and one of `with` reads a tag" if tags else ""
+            in_handler(self, form, waits or ("it has interlocks" if guards else ""), inner.problems)
         operation = Operation(form.name or one.form.recipe, block, values)
         return {"include": operation, "guards": guards, "condition": one.form.recipe}
 
