@@ -123,6 +123,8 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     handlers set does too (no unexpected start-up, IEC 60204-1, 7.5). What is meant by index in it counts only with the
     recipe of this `hash` and the tags of this checksum (0: of an older edge).
 
+    `notices` are the steps, by index, whose alarm nobody has acknowledged.
+
     `marks` are the interlocks that are not at rest, by their places in the recipe, `armed` those of active steps.
 
 
@@ -161,6 +163,7 @@ class BatchState(msgspec.Struct, omit_defaults=True):
     asked: dict[int, int] = {}
     prompts: dict[int, Asked] = {}
     answers: dict[int, Value] = {}
+    notices: list[int] = []
     marks: dict[int, Mark] = {}
     armed: list[int] = []
     blind: dict[int, int] = {}

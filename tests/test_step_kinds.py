@@ -280,6 +280,18 @@ def test_an_alarm_that_nobody_waits_for_stands_until_it_is_acknowledged(cell) ->
     assert not run.engine.state.alarms and run.state() == "running"
 
 
+def test_an_alarm_that_nobody_waits_for_stands_again_after_a_power_loss_until_somebody_has_seen_it(cell) -> None:
+    run = cell("  - alarm: {say: {en: Look}, priority: low}\n  - wait: 50 ms\n  - wait: 9 s\n")
+    run.start("r")
+    after = power_cut(run)
+    (alarm,) = [one for one in after.of(AlarmRaised) if one.kind == "alarm"]
+    assert (alarm.priority, alarm.say, alarm.batch) == ("low", {"en": "Look"}, "B1")
+    after.command("acknowledge", alarm=alarm.alarm)
+    after.command("restart")
+    after.run(20)
+    assert not [one for one in power_cut(after).of(AlarmRaised) if one.kind == "alarm"]
+
+
 ACKNOWLEDGE = "  - alarm: {say: {en: Empty the bin}, acknowledge: true}\n  - wait: 9 s\n"
 
 
@@ -296,6 +308,18 @@ def test_a_step_waits_until_its_alarm_is_acknowledged(cell) -> None:
     run.command("acknowledge", alarm=run.of(AlarmRaised)[0].alarm)
     run.run(2)
     assert ended(run) == [("alarm", "done")] and not run.engine.state.alarms
+
+
+def test_an_alarm_that_was_acknowledged_while_held_after_a_power_loss_is_not_raised_a_third_time(cell) -> None:
+    run = cell(ACKNOWLEDGE)
+    run.start("r")
+    after = power_cut(run)
+    after.command("acknowledge", alarm=next(one.alarm for one in after.of(AlarmRaised) if one.kind == "alarm"))
+    after.run(2)
+    after.command("restart")
+    after.run(8)
+    assert ended(after) == [("alarm", "done")]
+    assert len([one for one in after.of(AlarmRaised) if one.kind == "alarm"]) == 1
 
 
 def test_an_alarm_that_is_waited_for_is_raised_again_after_a_power_loss(cell) -> None:

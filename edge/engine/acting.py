@@ -251,8 +251,19 @@ class Acting:
         if branch.stage == 0:
             branch.stage = 1
             self.faults.append(fault)
+            if step.index not in self.batch.notices:
+                self.batch.notices = [*self.batch.notices, step.index]
             return not notice.acknowledge
         return fault.key(self.batch.batch) not in self.state.alarm_keys
+
+    def notices(self) -> list[Fault]:
+        """The alarms of its steps that nobody has acknowledged, as they were raised."""
+        found = [(index, self.steps[index].alarm) for index in self.batch.notices]
+        return [
+            Fault("", "alarm", notice.say, step=index, priority=notice.priority)
+            for index, notice in found
+            if notice is not None
+        ]
 
     def _record(self, step: Step) -> bool:
         """Keeps the values of a `record` step; False while one is unknown, since bad is never used."""

@@ -68,8 +68,7 @@ class Commands:
             case "set":
                 self._set(command)
             case "acknowledge":
-                if not self.alarms.acknowledge(command.alarm, command.by):
-                    raise Refused(refusals.NO_ALARM)
+                self._acknowledge(command)
             case "shelve":
                 self._shelve(command)
             case "unshelve":
@@ -182,6 +181,14 @@ class Commands:
         del batch.prompts[command.prompt]
         label = asked.labels.get(value, {}) if isinstance(value, str) else {}
         self.emit(Answered(batch.batch, command.prompt, value, command.by, asked.name, command.role, label))
+
+    def _acknowledge(self, command: Command) -> None:
+        alarm = self.state.alarms.get(command.alarm)
+        if alarm is None or not self.alarms.acknowledge(command.alarm, command.by):
+            raise Refused(refusals.NO_ALARM)
+        batch = self.state.batches.get(alarm.batch)
+        if batch is not None and batch.notices:
+            batch.notices = [step for step in batch.notices if alarm.key != f"notice:{batch.batch}:{step}"]
 
     def _shelve(self, command: Command) -> None:
         if not command.cause.strip():

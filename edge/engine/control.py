@@ -224,6 +224,9 @@ class Control:
         if batch.state in states.ENDED:
             return
         self.alarms.raise_alarm(f"batch:{batch.batch}:power", "power-loss", say, batch=batch.batch)
+        for fault in sequence.notices():
+            key = fault.key(batch.batch)
+            self.alarms.raise_alarm(key, fault.kind, fault.say, batch=batch.batch, priority=fault.priority)
         if changed:
             self.change(sequence, "abort", changed, "edge")
         elif recipe.after_power_loss == "abort":
@@ -246,6 +249,7 @@ class Control:
         batch.variables, batch.instances = [None] * len(recipe.variables), {}
         batch.set, batch.handler, batch.during, batch.prompts, batch.answers = {}, {}, {}, {}, {}
         batch.phases, batch.marks, batch.armed, batch.units, batch.asked = {}, {}, [], [], {}
+        batch.notices = []
 
 
 def _entered(branch: BranchState | None) -> Iterator[tuple[int, str]]:
@@ -266,13 +270,11 @@ def _durable(branch: BranchState | None) -> None:
 
 
 def _anew(branch: BranchState | None, recipe: Recipe) -> None:
-    """What a power loss makes pointless is begun anew: a ramp, since the plant has gone on without it, and the wait for
-    an alarm that nobody sees any more.
-    """
+    """What a power loss makes pointless is begun anew: a ramp, since the plant has gone on without it."""
     if branch is None:
         return
     kind = recipe.steps[branch.block[branch.at]].kind if branch.at < branch.entered else "set"
-    if kind in ("ramp", "alarm"):
-        branch.begun, branch.stage, branch.slopes = False, 0, {}
+    if kind == "ramp":
+        branch.begun, branch.slopes = False, {}
     for child in branch.children:
         _anew(child, recipe)
