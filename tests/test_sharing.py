@@ -8,7 +8,7 @@ import pytest
 from edge.language.plan import check, load_plan
 from edge.language.report import report
 from edge.language.source import Problems
-from edge.messages import AlarmRaised, UnitsTaken
+from edge.messages import AlarmRaised, CommandDone, UnitsTaken
 from tests.virtual import Virtual, plan_of
 
 CELL = """
@@ -177,6 +177,39 @@ def test_a_lost_device_holds_who_has_its_unit_and_nobody_else(bench: Bench) -> N
     run.lose("a")
     run.run(3)
     assert (run.state(), run.state("B2")) == ("held", "running")
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ("interlocks:\n  - {when: not a.ready, do: hold, grace: 20 ms, say: {en: Not ready}}\n", "an interlock stands"),
+        ("permissives:\n  a: [{must: a.ready, say: {en: Ready}}]\n", "Ready"),
+    ],
+)
+def test_what_guards_a_unit_bars_the_restart_of_the_batch_that_has_acquired_it(
+    tmp_path: Path, more: str, text: str
+) -> None:
+    hold = "recipe: keep\nshares: [a]\nsteps: [{acquire: [a], within: none}, {during: {a.go: true}, wait: 1 s}]\n"
+    run = Virtual(plan_of(tmp_path, hold, cell=CELL + more))
+    run.put("a.ready", True)
+    run.start("keep")
+    run.run(4)
+    run.put("a.ready", None)
+    run.run(2)
+    run.command("hold")
+    run.run(4)
+    assert run.state() == "held"
+    restart = run.command("restart")
+    for _ in range(5):
+        run.run(1)
+        assert run.level("a.go") is False
+    (done,) = [event for event in run.of(CommandDone) if event.id == restart]
+    assert not done.ok and text in done.text
+    run.put("a.ready", True)
+    run.run(2)
+    run.command("restart")
+    run.run(4)
+    assert run.state() == "running" and run.level("a.go") is True
 
 
 def test_units_and_turns_outlive_a_power_loss(bench: Bench) -> None:

@@ -45,13 +45,22 @@ def look(watch: Watch, mark: Mark, answer: Value | None, values: Values, variabl
 
 
 def missing(
-    plan: Plan, recipe: Recipe, moment: Moment, values: Values, variables: Values | None = None
+    plan: Plan,
+    recipe: Recipe,
+    moment: Moment,
+    values: Values,
+    variables: Values | None = None,
+    acquired: Sequence[str] = (),
 ) -> list[Permissive]:
     """The permissives of a recipe and of its units that are not true at a moment; an unknown one is not.
 
-    Without variables those that read parameters are left out.
+    Its units are those that it uses and those that its batch has `acquired`. Without variables those that read
+    parameters are left out.
     """
-    every = [*(one for unit in recipe.uses for one in plan.permissives.get(unit, ())), *recipe.permissives]
+    every = [
+        *(one for unit in (*recipe.uses, *acquired) for one in plan.permissives.get(unit, ())),
+        *recipe.permissives,
+    ]
     asked = [one for one in every if moment in one.before and (one.fixed or variables is not None)]
     return [one for one in asked if one.must(values, variables or ()) is not True]
 
@@ -178,7 +187,7 @@ class Guards:
         """Raises Refused while an interlock of the batch or of its units stands or is unknown."""
         self._own(sequence)
         for number, one in self.interlocks:
-            if not set(one.units).isdisjoint(sequence.recipe.uses):
+            if not set(one.units).isdisjoint((*sequence.recipe.uses, *sequence.batch.units)):
                 self._bar(one, self.state.marks.get(number), ())
 
     def _own(self, sequence: Steps) -> None:
@@ -200,10 +209,14 @@ class Guards:
 
     def permitted(self, sequence: Steps, moment: Moment) -> None:
         """Raises Refused, with all that are missing."""
-        lacking = missing(self.plan, sequence.recipe, moment, self.state.values, sequence.batch.variables)
+        lacking = self._missing(sequence, moment)
         if lacking:
             raise Refused(refusals.not_permitted([(one.say, one.condition) for one in lacking]))
 
     def permit(self, sequence: Steps) -> bool:
         """Whether a batch that restarts, by itself perhaps, may go on."""
-        return not missing(self.plan, sequence.recipe, "restart", self.state.values, sequence.batch.variables)
+        return not self._missing(sequence, "restart")
+
+    def _missing(self, sequence: Steps, moment: Moment) -> list[Permissive]:
+        batch = sequence.batch
+        return missing(self.plan, sequence.recipe, moment, self.state.values, batch.variables, batch.units)
