@@ -1,7 +1,7 @@
 """How a cell's file is read: devices by their drivers, tags, units, equipment phases; endpoints in their place."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,8 @@ from edge.language.shape import FAILED, Form, Name, Range, Seconds
 from edge.language.source import Node, Problems, suggest, tick
 
 MIN_SCAN_S, MAX_SCAN_S = 0.001, 1.0
+_MACHINE = ("host", "port", "rack", "slot", "serial", "unit", "url")
+"""The settings that say which machine a device is, whatever its driver."""
 
 
 class TagForm(Form, frozen=True):
@@ -146,6 +148,7 @@ class _Loading:
         self.broken: set[str] = set()
         self.devices: list[Device] = []
         self.tags: dict[str, Tag] = {}
+        self.written: dict[tuple[Hashable, str], str] = {}
 
     def cell(self, path: str) -> CellFile:
         form = self.form
@@ -191,19 +194,18 @@ class _Loading:
             hint = f"write `every: {scan}`, or a shorter `scan` of the cell"
             self.problems.warning(form.place("every"), "short-every", message, hint)
         first = len(self.tags)
-        addresses: dict[str, str] = {}
+        machine = form.driver, *(getattr(values, key, None) for key in _MACHINE)
         for key, tag_form in forms.items():
             tag = _tag(f"{name}.{key}", len(self.tags), len(self.devices), tag_form, protocol, self.problems)
             if tag is None:
                 continue
-            other = addresses.setdefault(tag.address, tag.name) if tag.writable else tag.name
+            other = self.written.setdefault((machine, tag.address), tag.name) if tag.writable else tag.name
             if other != tag.name:
-                self.problems.error(
-                    tag_form.place("at"),
-                    "address-twice",
-                    f"`{other}` also writes {tag.address}",
-                    "give each written tag an address of its own",
-                )
+                message, hint = f"`{other}` also writes {tag.address}", "give each written tag an address of its own"
+                if not other.startswith(f"{name}."):
+                    message += f": `{name}` is the same machine as `{other.partition('.')[0]}`"
+                    hint = "else two recipes could drive it at once: " + hint
+                self.problems.error(tag_form.place("at"), "address-twice", message, hint)
             self.tags[tag.name] = tag
             self.broken.discard(tag.name)
         indices = tuple(range(first, len(self.tags)))

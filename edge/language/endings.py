@@ -32,7 +32,7 @@ _ENDS: dict[Kind, str] = {
 def kind_of(binding: Binding, form: recipe.Step, *, handler: bool) -> Kind:
     """What ends the step; what goes with no such step is reported."""
     entries = form.node.entries
-    endings: list[Kind] = [key for key in recipe.COMPLETIONS if form.has(key)]
+    endings: list[Kind] = [key for key in recipe.COMPLETIONS if key in entries]
     kind: Kind = endings[0] if endings else "set"
     if len(endings) > 1:
         binding.problems.error(
@@ -47,8 +47,9 @@ def kind_of(binding: Binding, form: recipe.Step, *, handler: bool) -> Kind:
     elif not endings and form.has("during"):
         hint = "say when it ends with `until` or `wait`, or use `set`"
         binding.problems.error(entries["during"].key, "during-no-end", "this step ends at once", hint)
-    for key, kinds in recipe.GOES_WITH.items():
-        if key in entries and kind not in kinds:
+    for key in recipe.GOES_WITH.keys() & entries.keys():
+        kinds = recipe.GOES_WITH[key]
+        if kind not in kinds:
             goes = " or ".join(f"`{name}`" for name in recipe.COMPLETIONS if name in kinds)
             message = f"`{key}` has no meaning in a step that {_ENDS[kind]}"
             binding.problems.error(entries[key].key, "key-not-here", message, f"it goes with {goes}")

@@ -193,7 +193,8 @@ def _given(value: Any) -> Any:
 def _struct(node: Node, shape: inspect.StructType, problems: Problems, beside: Collection[str] = ()) -> Any:
     before = problems.errors
     values = _values(node, shape, problems, beside, required=True)
-    if values is None or any(field.required and field.name not in values for field in _fields(shape).values()):
+    fields = _fields(shape)
+    if values is None or any(fields[key].name not in values for key in _needed(shape)):
         return FAILED
     try:
         return shape.cls(**values, **({"node": node} if issubclass(shape.cls, Form) else {}))
@@ -214,7 +215,7 @@ def _values(
     node: Node, shape: inspect.StructType, problems: Problems, beside: Collection[str] = (), *, required: bool
 ) -> dict[str, Any] | None:
     fields = _fields(shape)
-    needed = {key: _example(field.type) for key, field in fields.items() if field.required} if required else {}
+    needed = _needed(shape) if required else {}
     found = as_map(node, (*beside, *fields) if beside else fields, needed, problems)
     if found is None:
         return None
@@ -236,7 +237,17 @@ def _fields(shape: inspect.StructType) -> dict[str, inspect.Field]:
     return found
 
 
+def _needed(shape: inspect.StructType) -> dict[str, str]:
+    """The keys that must be there, each with an example."""
+    found = _NEEDED.get(shape.cls)
+    if found is None:
+        found = {key: _example(field.type) for key, field in _fields(shape).items() if field.required}
+        _NEEDED[shape.cls] = found
+    return found
+
+
 _FIELDS: dict[type, dict[str, inspect.Field]] = {}
+_NEEDED: dict[type, dict[str, str]] = {}
 
 
 def _is_place(shape: inspect.Type) -> bool:
