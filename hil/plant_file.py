@@ -14,7 +14,7 @@ controllers:                        how the simulated controller of a device is 
 
 import copy
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,11 +68,19 @@ class Wire(msgspec.Struct, frozen=True):
 
     def take(self) -> Value:
         """The attribute's value."""
-        value = getattr(self.block, self.attribute)
-        return value if self.slope == 1 and self.zero == 0 else self._converted(value)
+        return self._converted(getattr(self.block, self.attribute))
+
+    def reader(self) -> Callable[[], Value]:
+        """What gives the attribute's value, with as little as can be between."""
+        return functools.partial(getattr, self.block, self.attribute) if self.plain else self.take
+
+    @property
+    def plain(self) -> bool:
+        """Whether a value goes through as it is."""
+        return self.slope == 1 and self.zero == 0
 
     def _converted(self, value: Value) -> Value:
-        if isinstance(value, bool | str) or (self.slope == 1 and self.zero == 0):
+        if (self.slope == 1 and self.zero == 0) or isinstance(value, bool | str):
             return value
         return value * self.slope + self.zero
 
@@ -87,14 +95,17 @@ class Plant:
         self.links: dict[str, list[tuple[Wire, Wire]]] = {}
         self.actuators: dict[int, list[Wire]] = {}
         self.sensors: dict[int, Wire] = {}
+        self._readers: dict[int, Callable[[], Value]] = {}
         self.controllers: dict[str, Controller] = {}
         self.constants: dict[int, Value] = {tag.index: _at_rest(tag) for tag in cell.tags if not tag.writable}
 
     def step(self, dt_s: float) -> None:
         """The plant `dt_s` seconds later."""
+        links = self.links
         for name, block in self.blocks.items():
-            for source, target in self.links.get(name, ()):
-                target.give(source.take())
+            if name in links:
+                for source, target in links[name]:
+                    target.give(source.take())
             block.step(dt_s)
 
     def write(self, tag: int, value: Value | None) -> None:
@@ -105,8 +116,13 @@ class Plant:
 
     def read(self, tag: int) -> Value:
         """What the controller's input `tag` shows now."""
-        wire = self.sensors.get(tag)
-        return self.constants[tag] if wire is None else wire.take()
+        reader = self._readers.get(tag)
+        if reader is None:
+            wire = self.sensors.get(tag)
+            if wire is None:
+                return self.constants[tag]
+            reader = self._readers[tag] = wire.reader()
+        return reader()
 
     def copy(self) -> "Plant":
         """A plant of its own in the same state; the wiring is the same, with the copy's blocks at its ends."""
@@ -120,6 +136,7 @@ class Plant:
         made.links = {name: [(moved(out), moved(into)) for out, into in ends] for name, ends in self.links.items()}
         made.actuators = {tag: [moved(wire) for wire in wires] for tag, wires in self.actuators.items()}
         made.sensors = {tag: moved(wire) for tag, wire in self.sensors.items()}
+        made._readers = {}
         return made
 
     def state(self) -> bytes:

@@ -130,9 +130,11 @@ class Bench:
     def _frames(self) -> list[bytes]:
         """The input frames that come in this cycle."""
         frames: list[bytes] = []
-        for device in sorted(self.present):
+        for device, due in enumerate(self.due):
+            if self.cycle < due or device not in self.present:
+                continue
             way = self.ways.get(device)
-            if self.cycle >= self.due[device] and not (way and way.inward):
+            if not (way and way.inward):
                 self.due[device] = self.cycle + self.periods[device]
                 if way is None:
                     self.heard[device] = self.cycle

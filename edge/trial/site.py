@@ -99,7 +99,8 @@ class Site(Bench):
     def _sense(self, tags: _ByKind) -> None:
         truth, read = self.truth, self.plant.read
         for index, tag in tags:
-            truth[index] = read(index) if tag is None else _sensed(tag, read(index))
+            value = read(index)
+            truth[index] = value if tag is None else _sensed(tag, value)
 
     def take(self, device: int, frame: bytes) -> None:
         layout = self.engine.layouts[device]

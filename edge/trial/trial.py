@@ -213,6 +213,8 @@ class Run:
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def _happen(self) -> None:
+        if not self.mends and not self.happenings:
+            return
         for one in tuple(self.mends):
             if one[0] <= self.now:
                 self.mends.remove(one)

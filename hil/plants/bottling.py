@@ -52,18 +52,19 @@ class Tank(msgspec.Struct):
         self.temperature_c = self.ambient_c
 
     def step(self, dt_s: float) -> None:
-        cold_l = dt_s * (
-            self.inlet * self.inlet_flow_l_per_s + self.rinse * self.rinse_flow_l_per_s + max(self.feed_l_per_s, 0.0)
-        )
-        caustic_l = dt_s * self.caustic * self.caustic_flow_l_per_s
-        if cold_l:
-            self._mix(cold_l, 0.0, self.ambient_c)
-        if caustic_l:
+        if self.inlet or self.rinse or self.feed_l_per_s > 0:
+            cold_l_per_s = self.inlet * self.inlet_flow_l_per_s + self.rinse * self.rinse_flow_l_per_s
+            self._mix(dt_s * (cold_l_per_s + max(self.feed_l_per_s, 0.0)), 0.0, self.ambient_c)
+        if self.caustic:
+            caustic_l = dt_s * self.caustic_flow_l_per_s
             self._mix(caustic_l, self.caustic_strength_ms_per_cm, self.caustic_supply_c)
         self._release(dt_s)
-        self.temperature_c += dt_s * self.heater * self.heater_power_kw / (LITRE_KJ_PER_K * max(self.level_l, 1.0))
-        self.temperature_c = min(toward(self.temperature_c, self.ambient_c, dt_s, self.cooling_time_s), 100.0)
-        self.agitator_speed_rpm = toward(self.agitator_speed_rpm, self.agitator_rpm, dt_s, self.agitator_inertia_s)
+        if self.heater:
+            self.temperature_c += dt_s * self.heater_power_kw / (LITRE_KJ_PER_K * max(self.level_l, 1.0))
+        if self.temperature_c != self.ambient_c:
+            self.temperature_c = min(toward(self.temperature_c, self.ambient_c, dt_s, self.cooling_time_s), 100.0)
+        if self.agitator_speed_rpm != self.agitator_rpm:
+            self.agitator_speed_rpm = toward(self.agitator_speed_rpm, self.agitator_rpm, dt_s, self.agitator_inertia_s)
 
     def _mix(self, volume_l: float, conductivity_ms_per_cm: float, temperature_c: float) -> None:
         part = volume_l / (self.level_l + volume_l)
@@ -73,15 +74,18 @@ class Tank(msgspec.Struct):
 
     def _release(self, dt_s: float) -> None:
         """Outlet and drain share what lies above the heel; then what is above the rim spills."""
-        wanted_l_per_s = self.outlet * self.outlet_flow_l_per_s + self.drain * self.drain_flow_l_per_s
-        released_l = min(wanted_l_per_s * dt_s, max(self.level_l - self.heel_l, 0.0))
-        share = released_l / (wanted_l_per_s * dt_s) if released_l else 0.0
-        self.outflow_l_per_s = share * self.outlet * self.outlet_flow_l_per_s
-        self.level_l = max(self.level_l - released_l, self.heel_l)
-        over_l = max(self.level_l - self.capacity_l, 0.0)
+        self.outflow_l_per_s = 0.0
+        if self.outlet or self.drain:
+            wanted_l_per_s = self.outlet * self.outlet_flow_l_per_s + self.drain * self.drain_flow_l_per_s
+            released_l = min(wanted_l_per_s * dt_s, max(self.level_l - self.heel_l, 0.0))
+            share = released_l / (wanted_l_per_s * dt_s) if released_l else 0.0
+            self.outflow_l_per_s = share * self.outlet * self.outlet_flow_l_per_s
+            self.level_l = max(self.level_l - released_l, self.heel_l)
+        over_l = self.level_l - self.capacity_l
         self.overflow = over_l > 0
-        self.spilled_l += over_l
-        self.level_l -= over_l
+        if self.overflow:
+            self.spilled_l += over_l
+            self.level_l -= over_l
 
 
 class Valve(msgspec.Struct):
@@ -167,17 +171,22 @@ class Conveyor(msgspec.Struct):
 
     def step(self, dt_s: float) -> None:
         """`ready`: a bottle is on the scale and the belt stands; `filled` counts the bottles that left it full."""
-        self.belt_speed_mm_per_s = approach(
-            self.belt_speed_mm_per_s, self.speed_mm_per_s, self.acceleration_mm_per_s2 * dt_s
-        )
+        if self.belt_speed_mm_per_s != self.speed_mm_per_s:
+            most_mm_per_s = self.acceleration_mm_per_s2 * dt_s
+            self.belt_speed_mm_per_s = approach(self.belt_speed_mm_per_s, self.speed_mm_per_s, most_mm_per_s)
         if self.belt_speed_mm_per_s:
             self._move(self.belt_speed_mm_per_s * dt_s)
-        on_scale = [bottle for bottle in self.bottles if abs(bottle.position_mm) <= self.scale_length_mm / 2]
+        reach_mm = self.scale_length_mm / 2
+        on_scale = [bottle for bottle in self.bottles if -reach_mm <= bottle.position_mm <= reach_mm]
         self.bottle = bool(on_scale)
         self.ready = self.bottle and self.belt_speed_mm_per_s == 0
-        self._fill(max(self.fill_l_per_s, 0.0) * dt_s, on_scale[0] if on_scale else None)
-        load_kg = sum(self.bottle_weight_kg + bottle.content_l * self.density_kg_per_l for bottle in on_scale)
-        self.weight_kg = toward(self.weight_kg, load_kg, dt_s, self.settling_time_s)
+        if self.fill_l_per_s > 0:
+            self._fill(self.fill_l_per_s * dt_s, on_scale[0] if on_scale else None)
+        load_kg = 0.0
+        for bottle in on_scale:
+            load_kg += self.bottle_weight_kg + bottle.content_l * self.density_kg_per_l
+        if self.weight_kg != load_kg:
+            self.weight_kg = toward(self.weight_kg, load_kg, dt_s, self.settling_time_s)
 
     def _arriving(self, distance_mm: float) -> Bottle:
         return Bottle(-distance_mm + self.jitter_mm * self.chance.uniform(-1, 1))
