@@ -12,7 +12,11 @@ _TAGS = {
     "modbus": ("holding:{word}", "input:{word}", "discrete:{word}"),
     "opcua": ("ns=2;i={word}", "ns=3;i={word}", "ns=4;i={word}"),
 }
-_HOSTS = {"s7": "host: 127.0.0.1", "modbus": "host: 127.0.0.1", "opcua": 'url: "opc.tcp://127.0.0.1:{port}"'}
+_HOSTS = {
+    "s7": "host: 127.0.0.1, port: {port}",
+    "modbus": "host: 127.0.0.1, port: {port}",
+    "opcua": 'url: "opc.tcp://127.0.0.1:{port}"',
+}
 
 
 def write(folder: Path, tags: int) -> Path:
