@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import main
+from edge.engine.engine import Engine, Output
 from edge.language.plan import TEST, Trials, load_trials
 from edge.language.report import report
 from edge.language.source import Problems
@@ -149,6 +150,23 @@ def test_a_case_that_fails_is_told_and_replayed(cell: Path, monkeypatch, capsys)
     swept = cell / "a.swept.test.yaml"
     swept.write_text(swept.read_text().replace("mixer.level < 8 L", "mixer.level < 90 L"))
     assert main(["test", "a.swept.test.yaml"]) == 0  # all else is as the case had it
+
+
+def test_a_fault_that_edge_itself_does_not_bear_is_found(cell: Path, monkeypatch) -> None:
+    tried = course(cell, SOUND)
+    number = next(place for place, one in enumerate(tried.faults) if one.keys.startswith("bad: mixer.level"))
+    level, step = tried.faults[number].event.target, Engine.step
+
+    def broken(engine: Engine, cycle: int, packets: list[bytes]) -> Output:
+        output = step(engine, cycle, packets)
+        if engine.state.values[level] is None:
+            raise ArithmeticError("no level")
+        return output
+
+    monkeypatch.setattr(Engine, "step", broken)
+    how, finding = tried.start.fork().follow(number, tried.faults[number], tried)
+    assert how == "failed" and finding is not None
+    assert finding.failure.message == "edge itself fails: ArithmeticError('no level')"
 
 
 def test_how_a_sweep_is_asked_for(cell: Path, monkeypatch, capsys) -> None:

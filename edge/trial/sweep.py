@@ -182,8 +182,13 @@ class Case(Run):
         self._begin()
 
     def forward(self) -> None:
-        """One cycle. Raises Failed."""
-        self._cycle()
+        """One cycle. Raises Failed, also where edge itself cannot go on: no fault of the plant may do that."""
+        try:
+            self._cycle()
+        except Failed:
+            raise
+        except Exception as error:
+            raise Failed(f"edge itself fails: {error!r}", self.trial.place) from error
 
     def rests(self, since: int) -> bool:
         """Whether nothing more comes: the batch has ended, or has waited for a person since the cycle or longer."""
@@ -221,8 +226,10 @@ class Case(Run):
     def _finding(self, number: int, at: int, failure: Failure, course: Course) -> Finding:
         """Goes on to where the batch comes to rest, whatever else is not as it must be."""
         self.trial = msgspec.structs.replace(self.trial, always=())
-        while not self.rests(self.now) and self.now < course.last:
-            self.forward()
+        since = self.now
+        with contextlib.suppress(Failed):
+            while not self.rests(since) and self.now < course.last:
+                self.forward()
         return Finding(at, number, failure, self.state, tuple(sorted(self.raised)), self.now)
 
     def mark(self) -> int:
