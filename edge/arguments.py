@@ -366,11 +366,18 @@ def _add_replay(commands: "_Commands[Parser]") -> None:
         edge replay ~/.local/state/edge/bottling
         edge replay /var/lib/edge --batch 20260102-030405
         edge replay /var/lib/edge --batch 20260102-030405 --recipe rinse-and-fill.yaml
+        edge replay /var/lib/edge --batch 20260102-030405 --to-test recipes/bottling/spill.test.yaml
         """,
     )
     replay.add_argument("state_dir", metavar="STATE_DIR", help="where the journal is kept, as after --state")
     replay.add_argument("--batch", default="", metavar="ID", help="the part that this batch ran in alone")
-    replay.add_argument("--recipe", metavar="FILE", help="this in place of the recipe of its name")
+    what = replay.add_mutually_exclusive_group()
+    what.add_argument("--recipe", metavar="FILE", help="this in place of the recipe of its name")
+    what.add_argument(
+        "--to-test",
+        metavar="FILE",
+        help="write what happened to the batch (the last one, if none is named) as a recipe test, and replay nothing",
+    )
 
 
 def _add_lsp(commands: "_Commands[Parser]") -> None:

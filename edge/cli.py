@@ -154,8 +154,23 @@ def _tags(chosen: argparse.Namespace) -> int:
 def _replay(chosen: argparse.Namespace) -> int:
     from edge import replay
 
+    if chosen.to_test:
+        return _write_test(chosen)
     recipe = Path(chosen.recipe) if chosen.recipe else None
     return replay.run(replay.Settings(Path(chosen.state_dir), chosen.batch, recipe))
+
+
+def _write_test(chosen: argparse.Namespace) -> int:
+    from edge import incident
+
+    try:
+        Path(chosen.to_test).write_text(incident.test_of(Path(chosen.state_dir), chosen.batch), encoding="utf-8")
+    except LookupError as missing:
+        return _fail(str(missing.args[0]))
+    except OSError as error:
+        return _fail(f"{chosen.to_test} cannot be written: {error.strerror}")
+    print(f"{chosen.to_test} is written; beside its cell and recipe, `edge test {chosen.to_test}` runs it")
+    return 0
 
 
 def _lsp(_chosen: argparse.Namespace) -> int:

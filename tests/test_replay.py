@@ -63,11 +63,13 @@ def incident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
         daemon.up()
         daemon.post(f"/api/batches/{batch}/restart")
         daemon.await_state(batch, "running")
+        answer(daemon, batch)
+        kept = daemon.state_dir
+        until(lambda: any(isinstance(one, Cycle) and b"answered" in one.events for one in items(kept)), "the answer")
         recorder = daemon.pid_called("edge-recorder")
         os.kill(recorder, signal.SIGKILL)
         until(lambda: daemon.pid_called("edge-recorder") != recorder, "another recorder")
-        answer(daemon, batch)
-        daemon.await_step(batch, "Bring a bottle")
+        daemon.await_step(batch, "Fill the bottle")
     yield daemon.state_dir, batch
 
 
@@ -274,6 +276,29 @@ def test_a_recipe_that_came_into_force_is_compiled_from_its_text_and_never_unpac
         book.keep([(1, Commit(1, 5, (RecipeRevised("wait", recipe.hash, "Amina", recipe.text),)))])
         code, said = kept.replayed(capsys)
         assert code == 0 and "the segments before 00000005.journal are no longer there" in said, said
+
+
+def test_an_incident_becomes_a_recipe_test(incident: tuple[Path, str], tmp_path: Path) -> None:
+    state_dir, batch = incident
+    shutil.copytree(BOTTLING.parent, tmp_path / "cell")
+    file = tmp_path / "cell" / "incident.test.yaml"
+    made = edge("replay", state_dir, "--to-test", file)
+    assert made.returncode == 0, made.stderr
+    text = file.read_text()
+    assert f"What happened to batch {batch}:" in text
+    for part in (
+        "parameters: {volume: 20 L}",
+        '"label_ok": "yes"',
+        "lost: mixer, for: ",
+        "command: restart",
+        "cut: power",
+    ):
+        assert part in text
+    checked, tested = edge("check", file), edge("test", file)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert tested.returncode == 0, text + tested.stdout
+    none = edge("replay", state_dir, "--batch", "20000101-000000", "--to-test", file)
+    assert none.returncode == 1 and "has no start of a batch 20000101-000000" in none.stderr
 
 
 def test_no_journal_and_no_such_batch_are_said(incident: tuple[Path, str], tmp_path: Path) -> None:
