@@ -1,5 +1,6 @@
 """What a cycle of the engine gives, to the cycle: frames, commits and their numbers, heartbeats, time limits."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from edge.engine.engine import Engine, first_state
 from edge.image import device_of
 from edge.messages import Ack, AlarmRaised, CommandDone, StateChanged, pack
-from tests.virtual import Virtual, plan_of
+from tests.virtual import CELL, Virtual, plan_of
 
 WAIT = "recipe: r\nuses: [plc]\nsteps:\n  - {name: Wait, until: plc.ready, within: 100 ms}\n  - {wait: 9 s}\n"
 
@@ -36,6 +37,16 @@ def test_a_heartbeat_counts_ten_times_a_second(run: Virtual) -> None:
         run.run(1)
         beats.append(run.level("aux.beat"))
     assert len(set(beats)) == 11 and beats[9:19] == [beats[9]] * 10
+
+
+def test_a_heartbeat_counts_in_every_scan_where_that_is_longer(tmp_path: Path) -> None:
+    slow = CELL.replace("scan: 10 ms", "scan: 200 ms").replace("every: 10 ms", "every: 200 ms")
+    run = Virtual(plan_of(tmp_path, WAIT.replace("100 ms", "1 s"), cell=slow))
+    beats = []
+    for _ in range(8):
+        run.run(1)
+        beats.append(run.level("aux.beat"))
+    assert [after - before for before, after in pairwise(beats)] == [1] * 7
 
 
 def test_a_device_that_has_not_come_yet_is_said_in_the_refusal(run: Virtual) -> None:
