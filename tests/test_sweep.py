@@ -143,13 +143,13 @@ def test_a_case_that_fails_is_told_and_replayed(cell: Path, monkeypatch, capsys)
     assert re.search(r"should be FAILED \d+ of [\d,]+ faults: ", out)
     assert re.search(r"the smallest case that fails: \w+, mixer[\w.]*, cycle \d+", out)
     (moment,) = re.findall(r"^at [\d.]+ s, .*$", out, re.MULTILINE)
-    assert "to replay it: edge test a.swept.test.yaml" in out
-    assert main(["test", "a.swept.test.yaml"]) == 1
+    assert "to replay it: edge test a.6.swept.test.yaml" in out
+    assert main(["test", "a.6.swept.test.yaml"]) == 1
     replayed = capsys.readouterr().out
     assert moment in replayed and "this must always be: mixer.level < 8 L" in replayed
-    swept = cell / "a.swept.test.yaml"
+    swept = cell / "a.6.swept.test.yaml"
     swept.write_text(swept.read_text().replace("mixer.level < 8 L", "mixer.level < 90 L"))
-    assert main(["test", "a.swept.test.yaml"]) == 0  # all else is as the case had it
+    assert main(["test", "a.6.swept.test.yaml"]) == 0  # all else is as the case had it
 
 
 def test_a_fault_that_edge_itself_does_not_bear_is_found(cell: Path, monkeypatch) -> None:

@@ -52,7 +52,7 @@ def _swept(file: str, plan: Plan, trial: Trial, plant: Plant, cases: int | None,
     if swept.smallest is None:
         return True
     finding, fault = swept.smallest
-    path = Path(file.removesuffix(TEST) + SWEPT)
+    path = Path(f"{file.removesuffix(TEST)}.{trial.place.line}{SWEPT}")
     path.write_text(replay(file, trial, finding, fault, plan), encoding="utf-8")
     seconds = finding.cycle * plan.cell.scan_ns / 1e9
     print(f"\nthe smallest case that fails: {fault.kind}, {fault.target}, cycle {finding.cycle} ({seconds:.2f} s)\n")
