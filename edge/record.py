@@ -144,6 +144,10 @@ class NoRecord(Exception):
     """The batch record cannot be used, or lacks what was asked for; the text is for a technician."""
 
 
+class NothingYet(NoRecord):
+    """The file is there, and empty: a recorder is about to make the record."""
+
+
 class Parameter(msgspec.Struct, frozen=True):
     name: str
     value: Value
@@ -361,7 +365,7 @@ def _reading(path: Path) -> Generator[sqlite3.Connection]:
         db = _connect(path)
         db.execute("BEGIN")  # before the version is read: the recorder may be making the file
         if version(db, path) == 0:
-            raise NoRecord(f"the batch record at {path} is empty: nothing has been recorded yet")
+            raise NothingYet(f"the batch record at {path} is empty: nothing has been recorded yet")
         yield db
     except sqlite3.Error as error:
         raise NoRecord(explain(error, path)) from error

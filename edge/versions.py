@@ -1,6 +1,7 @@
 """Which versions of its recipes a process of the daemon begins with: those of the files, and what the record adds."""
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,9 @@ def recalled(plan: Plan, state_dir: Path, life: int) -> Plan:
     if not path.exists():
         return plan
     plan = plan.copy()
-    for version in record.versions(path, life) if path.stat().st_size else ():
-        _bring(plan, version)
+    with suppress(record.NothingYet):
+        for version in record.versions(path, life):
+            _bring(plan, version)
     for state in recorder.unfinished(state_dir):
         _keep(plan, msgspec.msgpack.decode(state, type=BatchState), path)
     return plan

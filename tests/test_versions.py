@@ -1,6 +1,8 @@
 """Live change: a changed recipe is the next version; a batch that runs keeps its own, over a restart too."""
 
+import contextlib
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -385,3 +387,11 @@ def test_a_batch_whose_version_does_not_fit_the_cell_any_more_is_aborted(tmp_pat
     again.restore(virtual.blobs["B1"])
     again.run(4)
     assert again.state() == "aborted"
+
+
+def test_a_record_that_is_just_being_made_is_no_reason_not_to_start(folder: Path) -> None:
+    """The loop and the recorder start together: the file may be there before its tables are."""
+    with contextlib.closing(sqlite3.connect(folder / record.FILE, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        plan = loaded(folder)
+        assert recalled(plan, folder, LIFE).recipes == plan.recipes
