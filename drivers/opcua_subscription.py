@@ -62,6 +62,7 @@ class Subscription:
         self._acknowledge: list[tuple[int, int]] = []
         self._complete = False
         self._heard_ns, self._silence_s = time.monotonic_ns(), self._settings.timeout
+        self._doubted, self._interval_s = False, self._settings.every
         self._refused: dict[int, int] = {}
         self._again_s = math.inf
 
@@ -92,6 +93,10 @@ class Subscription:
             left_s = self._silence_s - (time.monotonic_ns() - self._heard_ns) / 1e9
             if left_s <= 0:
                 raise await self._session.give_up(TimeoutError())
+            if left_s < self._settings.timeout / 4 and not self._doubted:
+                self._doubted = True
+                await self._look(left_s)
+                continue
             if self._complete and self._id:
                 return self._heard_ns
             await self._hear(left_s)
@@ -104,6 +109,19 @@ class Subscription:
                 async with asyncio.timeout(seconds):
                     await self._news.wait()
 
+    async def _look(self, seconds: float) -> None:
+        """Silent for long: is there still a subscription? Some servers forget the PublishRequests of one that ends."""
+        parameters = opcua_codec.modification_parameters(self._id, *self._wanted(self._interval_s))
+        request = self._session.request(opcua_codec.MODIFY_SUBSCRIPTION, parameters)  # to what it is already
+        try:
+            async with asyncio.timeout(seconds):
+                await self._session.attempt(request, modified_subscription)
+        except TimeoutError as error:
+            raise await self._session.give_up(error) from error
+        except ServiceFault as error:
+            if error.status in _ENDED:
+                self._id = 0
+
     async def _start(self) -> None:
         self._forget()
         parameters = opcua_codec.subscription_parameters(*self._wanted(self._settings.every))
@@ -113,7 +131,7 @@ class Subscription:
         await self._watch(self._nodes, number)
         if terms.interval_s * terms.keep_alive > 2 * self._settings.heartbeat_s:
             terms = await self._modify(number, terms)
-        self._id, self._heard_ns = number, time.monotonic_ns()
+        self._id, self._interval_s, self._heard_ns = number, terms.interval_s, time.monotonic_ns()
         self._silence_s = max(self._settings.timeout, terms.interval_s * terms.keep_alive + self._settings.timeout / 2)
 
     def _wanted(self, interval_s: float) -> tuple[float, int, int]:
@@ -198,7 +216,7 @@ class Subscription:
         message = news.message
         if news.subscription != self._id:
             return
-        self._heard_ns = time.monotonic_ns()
+        self._heard_ns, self._doubted = time.monotonic_ns(), False
         if not message.keepalive:
             self._acknowledge.append((self._id, message.sequence))
         self._apply(self._order.take(message))
